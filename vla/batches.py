@@ -1,0 +1,54 @@
+"""Typed batches: what a collator makes and a model takes. Shapes: B samples, S images of a sample, L tokens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+BatchType = TypeVar("BatchType", bound="Batch")
+
+
+def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: _map(item, function) for key, item in value.items()}
+    return value
+
+
+@dataclass
+class Batch:
+    """Base of all batches; `sample_ids` is int64 [B], the samples' indices in their dataset."""
+
+    sample_ids: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def map_tensors(self: BatchType, function: Callable[[Tensor], Tensor]) -> BatchType:
+        """A copy with `function` applied to every tensor."""
+        return replace(self, **{item.name: _map(getattr(self, item.name), function) for item in fields(self)})
+
+    def to(self: BatchType, device: torch.device | str, non_blocking: bool = True) -> BatchType:
+        """A copy with every tensor on `device`."""
+        return self.map_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self: BatchType) -> BatchType:
+        """A copy in page-locked memory. Without this method DataLoader would leave a dataclass as it is."""
+        return self.map_tensors(Tensor.pin_memory)
+
+
+@dataclass
+class ActionBatch(Batch):
+    """Observations, instructions and demonstrated actions."""
+
+    images: Tensor  # uint8 [B, S, 3, H, W] as stored; float [B, S, 3, h, w] in [0, 1] after Processor.images.
+    #                 S = num_frames x cameras, time-major: all cameras of the oldest frame first
+    instructions: list[str]
+    actions: Tensor  # float32 [B, chunk, action_dim], normalised; actions[:, 0] belongs to the newest frame
+    action_mask: Tensor  # bool [B, chunk]; False past the end of the episode and for padding samples
+    proprio: Tensor | None = None  # float32 [B, proprio_dim], normalised
+    rng_seeds: Tensor | None = None  # int64 [B], f(run seed, epoch, sample): noise that doesn't depend on the batching
+    features: dict[str, Tensor] = field(default_factory=dict)  # what frozen module groups give for this batch

@@ -1,0 +1,110 @@
+"""Datasets: where they lie, how they are split, and what to do about bad data."""
+
+from dataclasses import dataclass
+from enum import Enum, unique
+from pathlib import Path
+from typing import ClassVar
+
+import draccus
+
+from vla.conf.checks import require_choice, require_nonnegative
+from vla.conf.registry import register_enum
+
+SHIPPED_DATA = Path(__file__).resolve().parents[2] / "experiments" / "data"
+
+
+@dataclass(frozen=True)
+class DatasetConfig(draccus.ChoiceRegistry):
+    """Base of all datasets. `target` is the class that reads it; it is never read from a file."""
+
+    dataset_id: ClassVar[str] = ""
+    target: ClassVar[str] = ""
+    task: ClassVar[str] = ""  # action | language | anomaly: must equal the model's
+
+    @classmethod
+    def default_choice_name(cls) -> str | None:
+        return "libero-mini"
+
+
+@dataclass(frozen=True)
+class LiberoConfig(DatasetConfig):
+    """Demonstrations in LIBERO's HDF5 layout: one file per task, `data/demo_i/{actions, obs/...}`."""
+
+    target: ClassVar[str] = "vla.data.datasets.libero:LiberoDataset"
+    task: ClassVar[str] = "action"
+
+    root: Path | None = None  # folder with *.hdf5 (searched in sub-folders too)
+    tasks: tuple[str, ...] = ()  # file names without _demo.hdf5; empty: all
+    validation_episodes: int = 1  # episodes held out of each task: its last ones
+    max_episodes_per_task: int | None = None
+    observation_alignment: str = "auto"  # auto (file's attribute, else "after") | before | after the action of the row
+    filter_noops: bool = False  # drop steps whose action moves nothing and repeats the gripper command
+    on_bad_episode: str = "error"  # error | skip (and report how many)
+
+    def __post_init__(self) -> None:
+        require_nonnegative(self, "validation_episodes", "max_episodes_per_task")
+        require_choice(self, "observation_alignment", ("auto", "before", "after"))
+        require_choice(self, "on_bad_episode", ("error", "skip"))
+
+
+@dataclass(frozen=True)
+class LiberoSpatialConfig(LiberoConfig):
+    """LIBERO-Spatial, 10 tasks."""
+
+    dataset_id: ClassVar[str] = "libero-spatial"
+
+
+@dataclass(frozen=True)
+class LiberoObjectConfig(LiberoConfig):
+    """LIBERO-Object, 10 tasks."""
+
+    dataset_id: ClassVar[str] = "libero-object"
+
+
+@dataclass(frozen=True)
+class LiberoGoalConfig(LiberoConfig):
+    """LIBERO-Goal, 10 tasks."""
+
+    dataset_id: ClassVar[str] = "libero-goal"
+
+
+@dataclass(frozen=True)
+class Libero10Config(LiberoConfig):
+    """LIBERO-10 (long), 10 tasks."""
+
+    dataset_id: ClassVar[str] = "libero-10"
+
+
+@dataclass(frozen=True)
+class Libero90Config(LiberoConfig):
+    """LIBERO-90, 90 tasks."""
+
+    dataset_id: ClassVar[str] = "libero-90"
+
+
+@dataclass(frozen=True)
+class LiberoMiniConfig(LiberoConfig):
+    """A few tasks recorded by a scripted expert in the LIBERO simulator; ships with the repository."""
+
+    dataset_id: ClassVar[str] = "libero-mini"
+
+    root: Path | None = SHIPPED_DATA / "libero-mini"
+
+
+@unique
+class DatasetRegistry(Enum):
+    """Datasets that the toolkit reads; packages add more by the entry-point group `vla.datasets`."""
+
+    LIBERO_SPATIAL = LiberoSpatialConfig
+    LIBERO_OBJECT = LiberoObjectConfig
+    LIBERO_GOAL = LiberoGoalConfig
+    LIBERO_10 = Libero10Config
+    LIBERO_90 = Libero90Config
+    LIBERO_MINI = LiberoMiniConfig
+
+    @property
+    def dataset_id(self) -> str:
+        return self.value.dataset_id
+
+
+register_enum(DatasetConfig, DatasetRegistry, "dataset_id")

@@ -1,0 +1,69 @@
+"""What every model's configuration has: its stages and its input and output contract (`ProcessorConfig`)."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import draccus
+
+from vla.conf.checks import require, require_choice, require_positive
+from vla.conf.stage import Stage, StageConfig
+
+
+@dataclass(frozen=True)
+class ProcessorConfig:
+    """How raw observations and actions become what the model sees, the same in training, evaluation and serving."""
+
+    cameras: tuple[str, ...] = ("agentview", "eye_in_hand")  # order in which the model sees them
+    num_frames: int = 1  # history: frames per camera, the current one last
+    frame_stride: int = 1  # control steps between two frames of the history
+    image_size: int = 224  # pixels, square, after resizing
+    resize: str = "bicubic"  # bilinear | bicubic | lanczos (antialiased)
+    orientation: str = "upright"  # upright (rows flipped) | rotate_180 (OpenVLA) | raw (as stored)
+    proprio: bool = False  # give the model the robot's state
+    action_dim: int = 7  # translation (3), axis-angle rotation (3), gripper
+    normalization: str = "bounds_q99"  # none | bounds | bounds_q99 | mean_std, of actions (not the gripper) and proprio
+    max_instruction_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        require("cameras", bool(self.cameras), "must name at least one camera", self.cameras)
+        require_positive(self, "num_frames", "frame_stride", "image_size", "action_dim", "max_instruction_tokens")
+        require_choice(self, "resize", ("bilinear", "bicubic", "lanczos"))
+        require_choice(self, "orientation", ("upright", "rotate_180", "raw"))
+        require_choice(self, "normalization", ("none", "bounds", "bounds_q99", "mean_std"))
+
+
+@dataclass(frozen=True)
+class ModelConfig(draccus.ChoiceRegistry):
+    """Base of all models. `target` is the class that implements it; it is never read from a file."""
+
+    model_id: ClassVar[str] = ""
+    system: ClassVar[str] = ""  # the published system that it belongs to
+    task: ClassVar[str] = ""  # key of vla.training.materialize.TASKS: action | language | anomaly
+    target: ClassVar[str] = ""
+    module_groups: ClassVar[tuple[str, ...]] = ()
+
+    pretrained: bool = True  # false: the same shapes at random, nothing is looked up or downloaded
+    processor: ProcessorConfig = field(default_factory=ProcessorConfig)
+    align: StageConfig = field(default_factory=StageConfig)
+    finetune: StageConfig = field(default_factory=StageConfig)
+    full_finetune: StageConfig = field(default_factory=StageConfig)
+
+    @classmethod
+    def default_choice_name(cls) -> str | None:
+        return "vggt-tiny"
+
+    def __post_init__(self) -> None:
+        for stage in Stage:
+            config = self.stage(stage)
+            for group in (*config.trainable, *config.lr_multipliers):
+                known = ", ".join(self.module_groups)
+                require(f"{stage.field_name}.trainable", group in self.module_groups, f"must be of {known}", group)
+
+    @property
+    def chunk_size(self) -> int:
+        """Actions that the model predicts at once."""
+        return 1
+
+    def stage(self, stage: Stage) -> StageConfig:
+        """The hyper-parameters of `stage`."""
+        return getattr(self, stage.field_name)

@@ -1,0 +1,173 @@
+"""Configuration of the parts that models are made of: language models, VGGT, fusion, action heads."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import draccus
+
+from vla.conf.checks import require, require_choice, require_fraction, require_nonnegative, require_positive
+
+
+@dataclass(frozen=True)
+class LLMConfig:
+    """A causal language model of the LLaMA family. The sizes build it at random; with weights, the weights' own hold."""
+
+    weights: str | None = None  # local folder or GGUF file, or Hugging Face id; none: sizes below at random
+    vocab_size: int = 32000
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_layers: int = 32
+    num_heads: int = 32
+    num_kv_heads: int = 32
+    max_position: int = 4096
+    rope_theta: float = 10000.0
+    rms_norm_eps: float = 1e-5
+    tie_embeddings: bool = False
+    tokenizer: str | None = None  # folder or Hugging Face id, or "bytes" (UTF-8 bytes); none: that of `weights`
+
+    def __post_init__(self) -> None:
+        require_positive(self, "vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "rope_theta")
+        require(
+            "num_heads", self.hidden_size % self.num_heads == 0, f"must divide hidden_size ({self.hidden_size})",
+            self.num_heads,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VGGTConfig:
+    """VGGT (arXiv 2503.11651): alternating frame and global attention over patch tokens of all images."""
+
+    weights: str | None = "facebook/VGGT-1B"  # local .safetensors, .pt or folder, or Hugging Face id
+    img_size: int = 518  # pixels that the position table was trained for
+    patch_size: int = 14
+    embed_dim: int = 1024
+    depth: int = 24  # frame blocks, and as many global blocks
+    num_heads: int = 16
+    mlp_ratio: float = 4.0
+    patch_embed: str = "dinov2_vitl14_reg"  # dinov2_vit{s,b,l,g2}14_reg | conv
+    patch_embed_depth: int = 24  # blocks of the DINOv2 patch embedding
+    patch_embed_heads: int = 16
+
+    def __post_init__(self) -> None:
+        require_positive(self, "img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")
+        require("embed_dim", self.embed_dim % (4 * self.num_heads) == 0, "must be a multiple of 4 x num_heads (RoPE)",
+                self.embed_dim)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GeometryEncoderConfig:
+    """From VGGT's tokens of several layers to geometry tokens for the fusion."""
+
+    layers: tuple[int, ...] = (22, 23)  # aggregator layers whose tokens are averaged
+    dim: int = 512
+    tokens: str = "patch"  # patch: every patch token (after pooling) | frame: one pooled token per frame (published)
+    pool_size: int = 0  # patch tokens of a frame are average-pooled to pool_size x pool_size; 0: all are kept
+    use_pointnet: bool = False  # PointNet over predicted world points (runs VGGT's point head)
+    num_points: int = 1024  # points per frame that PointNet sees
+    use_pose: bool = True  # predicted camera pose (runs VGGT's camera head)
+    temporal_layers: int = 0  # self-attention layers over the frames of the history
+
+    def __post_init__(self) -> None:
+        require("layers", bool(self.layers), "must name at least one aggregator layer", self.layers)
+        require_positive(self, "dim", "num_points")
+        require_nonnegative(self, "pool_size", "temporal_layers")
+        require_choice(self, "tokens", ("patch", "frame"))
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Cross-attention between language and geometry tokens."""
+
+    direction: str = "cross"  # cross: language queries geometry (published) | bidirectional: both ways
+    dim: int = 1024
+    num_layers: int = 4
+    num_heads: int = 16
+    mlp_ratio: float = 4.0
+    num_queries: int = 32  # bidirectional: learned queries (Perceiver) that summarise both sides
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_choice(self, "direction", ("cross", "bidirectional"))
+        require_positive(self, "dim", "num_layers", "num_heads", "num_queries")
+        require("num_heads", self.dim % self.num_heads == 0, f"must divide dim ({self.dim})", self.num_heads)
+        require_fraction(self, "dropout")
+
+
+@dataclass(frozen=True)
+class ActionHeadConfig(draccus.ChoiceRegistry):
+    """Base of action heads. `target` is the class that implements it; it is never read from a file."""
+
+    target: ClassVar[str] = ""
+
+    chunk_size: int = 1  # actions predicted at once, the first for the current frame
+    hidden_dim: int = 512
+
+    @classmethod
+    def default_choice_name(cls) -> str | None:
+        return "pose-gripper"
+
+    def __post_init__(self) -> None:
+        require_positive(self, "chunk_size", "hidden_dim")
+
+
+@ActionHeadConfig.register_subclass("pose-gripper")
+@dataclass(frozen=True)
+class PoseGripperHeadConfig(ActionHeadConfig):
+    """One action: pose [B, 6] and a sigmoid gripper [B, 1], trained by VLALoss (published)."""
+
+    target: ClassVar[str] = "vla.models.components.action_heads.pose_gripper:PoseGripperHead"
+
+    pose_loss: str = "smooth_l1"  # smooth_l1 | l1 | l2
+    gripper_loss: str = "l1"  # l1 | bce
+    pose_weight: float = 1.0
+    gripper_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            "chunk_size", self.chunk_size == 1, "must be 1 for pose-gripper (use 'chunk' for more)", self.chunk_size
+        )
+        require_choice(self, "pose_loss", ("smooth_l1", "l1", "l2"))
+        require_choice(self, "gripper_loss", ("l1", "bce"))
+        require_nonnegative(self, "pose_weight", "gripper_weight")
+
+
+@ActionHeadConfig.register_subclass("chunk")
+@dataclass(frozen=True)
+class ChunkHeadConfig(ActionHeadConfig):
+    """A chunk of actions [B, chunk, 7] by regression, all at once."""
+
+    target: ClassVar[str] = "vla.models.components.action_heads.chunk:ChunkHead"
+
+    chunk_size: int = 8
+    loss: str = "l1"  # l1 | smooth_l1 | l2
+    num_layers: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice(self, "loss", ("l1", "smooth_l1", "l2"))
+        require_positive(self, "num_layers")
+
+
+@ActionHeadConfig.register_subclass("flow")
+@dataclass(frozen=True)
+class FlowHeadConfig(ActionHeadConfig):
+    """A chunk of actions by flow matching: a transformer predicts the velocity from noise to actions."""
+
+    target: ClassVar[str] = "vla.models.components.action_heads.flow:FlowHead"
+
+    chunk_size: int = 16
+    hidden_dim: int = 256
+    num_layers: int = 4
+    num_heads: int = 8
+    solver: str = "midpoint"  # euler | midpoint
+    num_solver_steps: int = 10
+    time_sampling: str = "uniform"  # uniform | beta (more weight on noise, as pi0)
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice(self, "solver", ("euler", "midpoint"))
+        require_choice(self, "time_sampling", ("uniform", "beta"))
+        require_positive(self, "num_layers", "num_heads", "num_solver_steps")
+        require_fraction(self, "dropout")

@@ -1,0 +1,112 @@
+"""`PretrainConfig`: everything that a training run is made of."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vla.conf.checks import require, require_choice, require_nonnegative, require_positive
+from vla.conf.datasets import DatasetConfig, LiberoMiniConfig
+from vla.conf.models import ModelConfig
+from vla.conf.models.atlas import VGGTTinyConfig
+from vla.conf.stage import Stage, StageConfig
+
+TRACKERS = ("jsonl", "tensorboard", "wandb")
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How batches are read."""
+
+    num_workers: int = 1  # processes that read ahead, per training process
+    prefetch_factor: int = 4  # batches that each of them keeps ready
+    split_modality: str = "auto"  # auto (finetune stages of datasets with text-only rows) | always | never
+
+    def __post_init__(self) -> None:
+        require_nonnegative(self, "num_workers")
+        require_positive(self, "prefetch_factor")
+        require_choice(self, "split_modality", ("auto", "always", "never"))
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """When held-out data is evaluated during training, and what that decides."""
+
+    every_steps: int | None = None
+    every_epochs: int | None = 1
+    max_batches: int | None = None  # none: all of the held-out data
+    metric: str = "eval/loss"  # decides which checkpoint is best, and early stopping
+    mode: str = "min"  # min | max
+    patience: int | None = None  # evaluations without improvement after which training stops; none: never
+    min_delta: float = 0.0  # smaller changes of the metric are no improvement
+
+    def __post_init__(self) -> None:
+        require_positive(self, "every_steps", "every_epochs", "max_batches", "patience")
+        require_choice(self, "mode", ("min", "max"))
+        require_nonnegative(self, "min_delta")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When checkpoints are written (also at the end, and on SIGTERM or SIGINT) and which are kept."""
+
+    every_steps: int | None = None
+    every_epochs: int | None = 1
+    keep_last: int = 2  # the best one is kept besides
+    keep_best: bool = True
+
+    def __post_init__(self) -> None:
+        require_positive(self, "every_steps", "every_epochs", "keep_last")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """A training run: `model` learns from `dataset` as `stage` says."""
+
+    model: ModelConfig = field(default_factory=VGGTTinyConfig)
+    dataset: DatasetConfig = field(default_factory=LiberoMiniConfig)
+    stage: Stage = Stage.ALIGN
+    run_id: str | None = None  # name of the run's folder; none: <model>+<dataset>+<stage>+x<seed>
+    run_root_dir: Path = Path("runs")
+    pretrained_checkpoint: Path | None = None  # a run or checkpoint folder to take the weights from (earlier stage)
+    resume: str | None = None  # auto (the run's newest checkpoint, if any) | a checkpoint folder
+    seed: int = 7
+    device: str = "auto"  # auto (CUDA when there is any) | cpu | cuda
+    deterministic: bool = False  # deterministic kernels, or an error where there is none
+    log_every_steps: int = 10
+    trackers: tuple[str, ...] = ("jsonl", "tensorboard")  # jsonl, tensorboard, wandb; jsonl is always written
+    wandb_project: str = "vla"
+    wandb_entity: str | None = None
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    report: bool = True  # write report.html at the end
+    dry_run: bool = False  # print the plan (parameters, steps, memory) and stop; allocates nothing
+    world_size: int | None = None  # dry run: number of processes to plan for; none: those of the launcher
+
+    def __post_init__(self) -> None:
+        require_positive(self, "log_every_steps", "world_size")
+        require_choice(self, "device", ("auto", "cpu", "cuda"))
+        for tracker in self.trackers:
+            require("trackers", tracker in TRACKERS, f"must be of {', '.join(TRACKERS)}", tracker)
+        stage = self.stage_config
+        require(
+            f"model.{self.stage.field_name}.trainable", bool(stage.trainable), "must name module groups to train",
+            stage.trainable,
+        )  # fmt: skip
+        model_task, dataset_task = type(self.model).task, type(self.dataset).task
+        require("dataset.type", model_task == dataset_task, f"must be a dataset for {model_task} models", dataset_task)
+
+    @property
+    def stage_config(self) -> StageConfig:
+        """Hyper-parameters of the stage that runs."""
+        return self.model.stage(self.stage)
+
+    @property
+    def resolved_run_id(self) -> str:
+        """`run_id`, or the name made of model, dataset, stage and seed."""
+        model, dataset = type(self.model).model_id, type(self.dataset).dataset_id
+        return self.run_id or f"{model}+{dataset}+{self.stage.value}+x{self.seed}"
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder that the run writes to."""
+        return self.run_root_dir / self.resolved_run_id

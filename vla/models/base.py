@@ -1,0 +1,59 @@
+"""The contract that every model meets, whatever it is made of."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from vla.batches import Batch
+
+
+@dataclass
+class ModelOutput:
+    """What a forward pass gives to its task. Concrete models return subclasses."""
+
+    logs: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """What a module group computes from a batch when it is frozen, so that it can be computed once and kept."""
+
+    keys: Callable[[Any], list[Hashable]]  # batch -> one key per sample; equal keys have equal features
+    compute: Callable[[Any], dict[str, Tensor]]  # batch -> features, each [B, ...]; no gradient is recorded
+
+
+class BaseModel(nn.Module):
+    """Base of all models. A model knows no rank, no optimizer and no dataset."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen_groups: frozenset[str] = frozenset()
+
+    def module_groups(self) -> dict[str, nn.Module]:
+        """Module groups by name. Together they hold every parameter, each exactly once."""
+        raise NotImplementedError
+
+    def fsdp_units(self) -> list[nn.Module]:
+        """Modules that FSDP shards one by one, inner before outer; the root is not among them."""
+        raise NotImplementedError
+
+    def feature_sources(self) -> dict[str, FeatureSource]:
+        """By module group, what can be cached while that group is frozen; its features go to `batch.features`."""
+        return {}
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Recompute activations of the large blocks in the backward pass."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> ModelOutput:
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> "BaseModel":
+        """Like `nn.Module.train`, but frozen groups stay in evaluation mode."""
+        super().train(mode)
+        for name, module in self.module_groups().items():
+            if name in self.frozen_groups:
+                module.eval()
+        return self
