@@ -1,0 +1,158 @@
+"""report.html: complete, self-contained, safe, and never in the way of a broken run."""
+
+import json
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vla.reporting import write_report
+from vla.reporting.run_folder import read_run
+from vla.reporting.summary import count, duration, progress_note
+
+ALL_FILES = (
+    "config.yaml", "parameters.json", "environment.json", "metrics.jsonl", "evaluation/metrics.json",
+    "evaluation/episode.npz",
+)  # fmt: skip
+
+
+class _Links(HTMLParser):
+    """Collects what a browser would load, and checks that tags are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset", "data")]
+        if tag not in ("meta", "img", "link", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_report_is_complete(run_dir: Path) -> None:
+    page = write_report(run_dir).read_text()
+    for text in ("a-run", "vggt-tiny · libero-mini · full-finetune", "Loss", "Learning rate", "Gradient norm"):
+        assert text in page
+    for text in ("vision_backbone", "frozen", "trainable", "waiting for data", "95th percentile", "2.13.0"):
+        assert text in page
+    for name in ("x", "y", "z", "rotation x", "rotation y", "rotation z", "gripper"):
+        assert f"{name} (" in page
+    assert page.count("data:image/png;base64,") == 12  # two cameras, six moments
+    assert 'class="notes"' not in page
+
+
+def test_report_loads_nothing_from_elsewhere(run_dir: Path) -> None:
+    page = write_report(run_dir).read_text()
+    links = _Links()
+    links.feed(page)
+    assert not links.open
+    assert links.loads and all(load.startswith(("data:image/png", "#")) for load in links.loads)
+    assert "<script" not in page and "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
+    assert str(run_dir.parent) not in page
+
+
+def test_ids_of_the_figures_do_not_collide(run_dir: Path) -> None:
+    ids = re.findall(r' id="([^"]+)"', write_report(run_dir).read_text())
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("name", ALL_FILES)
+def test_a_missing_file_is_said_in_words(run_dir: Path, name: str) -> None:
+    (run_dir / name).unlink()
+    assert f"there is no {name}" in write_report(run_dir).read_text()
+
+
+@pytest.mark.parametrize("name", ALL_FILES)
+def test_a_broken_file_is_said_in_words(run_dir: Path, name: str) -> None:
+    (run_dir / name).write_bytes(b"{\x00 broken: [")
+    assert name in write_report(run_dir).read_text().split("<main>")[0]
+
+
+def test_an_empty_folder_gives_a_page(tmp_path: Path) -> None:
+    page = write_report(tmp_path).read_text()
+    assert "No training step was logged." in page and "Nothing was logged" in page
+
+
+def test_no_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_everything_from_data_is_escaped(run_dir: Path) -> None:
+    attack = '</script><script>alert("1")</script><img src=x onerror=y>'
+    path = run_dir / "evaluation" / "episode.npz"
+    data = dict(np.load(path))
+    data |= {"instruction": attack, "label": attack, "names": [attack] * 7, "cameras": [attack] * 2}
+    np.savez_compressed(path, **data)
+    (run_dir / "config.yaml").write_text(f"note: '{attack}'")
+    (run_dir / "environment.json").write_text(json.dumps({attack: attack}))
+    (run_dir / "parameters.json").write_text(json.dumps([{"name": attack, "total": 1, "trainable": 0}]))
+    (run_dir / "metrics.jsonl").write_text(json.dumps({"global_step": 1, f"train/{attack}": 1.0}))
+    page = write_report(run_dir).read_text()
+    assert "<script" not in page and "<img src=x" not in page and "&lt;img src=x" in page
+
+
+def test_an_interrupted_run_says_where_it_ended(run_dir: Path) -> None:
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    (run_dir / "metrics.jsonl").write_text("\n".join(lines[:30]) + '\n{"global_st')
+    notes = write_report(run_dir).read_text().split("<main>")[0]
+    assert "of 4: stopped early, interrupted, or still running" in notes
+    assert "1 lines of metrics.jsonl can&#39;t be read" in notes
+
+
+def test_max_steps_decide_before_epochs(run_dir: Path) -> None:
+    config = run_dir / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 4", "epochs: 9\n    max_steps: 400"))
+    assert progress_note(read_run(run_dir)) == ""
+
+
+def test_values_that_are_not_finite_are_reported(run_dir: Path) -> None:
+    with (run_dir / "metrics.jsonl").open("a") as lines:
+        lines.write('{"global_step": 401, "train/loss": NaN}\n')
+    page = write_report(run_dir).read_text()
+    assert "train/loss is not finite in 1 log entries, first at step 401" in page
+
+
+def test_only_values_that_are_not_finite(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"global_step": 1, "train/loss": NaN, "train/learning_rate": NaN}\n')
+    write_report(tmp_path)
+
+
+def test_a_huge_log_gives_a_small_page(tmp_path: Path) -> None:
+    with (tmp_path / "metrics.jsonl").open("w") as lines:
+        for step in range(100_000):
+            lines.write(f'{{"global_step": {step}, "train/loss": {1 + step % 7}, "train/grad_norm": 1.5}}\n')
+    start = time.perf_counter()
+    path = write_report(tmp_path)
+    assert time.perf_counter() - start < 20
+    assert path.stat().st_size < 500_000
+
+
+def test_the_same_run_gives_the_same_page(run_dir: Path) -> None:
+    assert write_report(run_dir).read_text() == write_report(run_dir).read_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (999, "999"), (12_345, "12.3 k"), (2_300_000, "2.3 M"), (7.1e9, "7.1 G")]
+)
+def test_count(number: float, text: str) -> None:
+    assert count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0123, "12.3 ms"), (4.5, "4.5 s"), (300, "5 min"), (3725, "62 min"), (7500, "2 h 05 min")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

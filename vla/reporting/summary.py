@@ -1,0 +1,157 @@
+"""What the report says in words and tables: headline, timings, parameters, evaluation, versions."""
+
+from typing import Any, NamedTuple
+
+from vla.reporting.history import Series
+from vla.reporting.run_folder import RunRecord
+
+
+class Fact(NamedTuple):
+    """One labelled value, with a remark."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+def count(number: float) -> str:
+    """1234567 -> "1.23 M"."""
+    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(number) >= limit:
+            return f"{number / limit:.3g}{unit}"
+    return f"{number:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """3725.2 -> "1 h 02 min"."""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def figure(value: Any) -> str:
+    """A number with three significant digits; anything else as it is."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _choice(config: dict, name: str) -> str:
+    value = config.get(name)
+    return str(value.get("type", "")) if isinstance(value, dict) else ""
+
+
+def stage_name(config: dict) -> str:
+    """The stage as the command line spells it."""
+    return str(config.get("stage", "")).lower().replace("_", "-")
+
+
+def _stage_config(config: dict) -> dict:
+    model = config.get("model")
+    value = model.get(stage_name(config).replace("-", "_")) if isinstance(model, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def subtitle(record: RunRecord) -> str:
+    """Which model learns from what."""
+    model, dataset = _choice(record.config, "model"), _choice(record.config, "dataset")
+    parts = [part for part in (model, dataset, stage_name(record.config)) if part]
+    return " · ".join(parts) or "The configuration of this run is not known."
+
+
+def progress_note(record: RunRecord) -> str:
+    """A sentence when fewer steps or epochs were logged than the stage asks for; an empty string otherwise."""
+    stage, last = _stage_config(record.config), record.history.last_step
+    if last is None:
+        return "No training step was logged."
+    max_steps, epochs = stage.get("max_steps"), stage.get("epochs")
+    if isinstance(max_steps, int):
+        return f"The log ends at step {last} of {max_steps}." if last < max_steps else ""
+    series = record.history.get("epoch")
+    epoch = series.last if series is not None else None
+    if not isinstance(epochs, int) or epoch is None or epoch > epochs - 0.02:
+        return ""
+    return f"The log ends in epoch {epoch:.2f} of {epochs}: stopped early, interrupted, or still running."
+
+
+def headline(record: RunRecord) -> list[Fact]:
+    """The figures that a reader looks for first."""
+    facts: list[Fact] = []
+    evaluation, history = record.evaluation, record.history
+    for key, label, unit in (
+        ("translation_l1", "translation error", "mm"),
+        ("rotation_l1", "rotation error", "°"),
+    ):
+        if isinstance(evaluation.get(key), int | float):
+            baseline = evaluation.get(f"{key}_baseline")
+            note = f"average action: {figure(baseline)} {unit}" if isinstance(baseline, float) else ""
+            facts.append(Fact(label, f"{evaluation[key]:.3g} {unit}", note))
+    accuracy = evaluation.get("gripper_accuracy")
+    if isinstance(accuracy, int | float):
+        baseline = evaluation.get("gripper_accuracy_baseline")
+        note = f"always the same: {baseline:.1%}" if isinstance(baseline, float) else ""
+        facts.append(Fact("gripper agrees", f"{accuracy:.1%}", note))
+    loss = history.get("eval/loss")
+    if loss is not None and len(loss.finite):
+        best = loss.finite.values.argmin()
+        facts.append(
+            Fact("held-out loss", f"{loss.finite.values[best]:.3g}", f"best, step {int(loss.finite.steps[best])}")
+        )
+    train = history.get("train/loss")
+    if train is not None and train.last is not None:
+        facts.append(Fact("training loss", f"{train.last:.3g}", f"last, step {history.last_step}"))
+    if history.total_seconds is not None:
+        facts.append(Fact("training time", duration(history.total_seconds), f"{history.last_step} steps"))
+    if record.parameters:
+        trainable, total = sum(row.trainable for row in record.parameters), sum(row.total for row in record.parameters)
+        facts.append(Fact("parameters trained", count(trainable), f"of {count(total)}"))
+    return facts
+
+
+def _total(series: Series | None) -> float | None:
+    return None if series is None else float(series.finite.values.sum())
+
+
+def timings(record: RunRecord) -> list[Fact]:
+    """Where the time went. A row without a measurement is left out."""
+    history = record.history
+    whole = history.total_seconds
+    facts: list[Fact] = []
+
+    def share(seconds: float) -> str:
+        return f"{seconds / whole:.1%} of the run" if whole else ""
+
+    if whole is not None:
+        facts.append(Fact("in all", duration(whole), f"{history.last_step} optimizer steps"))
+    step_time = history.get("train/step_time")
+    if step_time is not None and len(step_time.finite):
+        facts.append(Fact("optimizer step, median", duration(step_time.percentile(50) or 0.0)))
+        facts.append(Fact("optimizer step, 95th percentile", duration(step_time.percentile(95) or 0.0)))
+    rate = history.get("train/samples_per_second")
+    if rate is not None and rate.mean is not None:
+        facts.append(Fact("throughput", f"{rate.mean:.3g} samples/s", "mean over the log entries"))
+    wait = history.get("train/data_wait")
+    if wait is not None and wait.mean is not None:
+        facts.append(Fact("waiting for data", f"{wait.mean:.1%}", "of the step, mean over the log entries"))
+    for label, key in (("evaluation during training", "eval/time"), ("saving checkpoints", "train/save_time")):
+        seconds = _total(history.get(key))
+        if seconds is not None:
+            facts.append(Fact(label, duration(seconds), share(seconds)))
+    seconds = record.evaluation.get("seconds")
+    if isinstance(seconds, int | float):
+        facts.append(Fact("evaluation on held-out episodes", duration(seconds), "after training"))
+    return facts
+
+
+def flatten(mapping: dict, prefix: str = "") -> list[Fact]:
+    """Nested dictionaries as dotted labels and values."""
+    facts: list[Fact] = []
+    for key, value in mapping.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            facts += flatten(value, f"{name}.")
+        else:
+            text = ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+            facts.append(Fact(name, text))
+    return facts
