@@ -70,14 +70,12 @@ class Aggregator(nn.Module):
         self._resnet_mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float32, device=device).view(1, 1, 3, 1, 1)
         self._resnet_std = torch.tensor(IMAGENET_STD, dtype=torch.float32, device=device).view(1, 1, 3, 1, 1)
 
-    def forward(
-        self, images: Tensor, layers: Iterable[int] | None = None, camera_tokens: bool = False
-    ) -> AggregatorOutput:
+    def forward(self, images: Tensor, layers: Iterable[int], camera_tokens: bool = False) -> AggregatorOutput:
         """
         Args:
             images: [B, S, 3, H, W] floating point, RGB in [0, 1]; H and W multiples of the patch size.
-            layers: Block pairs whose outputs to return, negative ones counted from the end; None returns all. Pairs
-                after the last one needed are not run.
+            layers: Block pairs whose outputs to return, negative ones counted from the end. Pairs after the last one
+                needed are not run.
             camera_tokens: Also return the last layer's camera tokens.
 
         Returns:
@@ -111,16 +109,14 @@ class Aggregator(nn.Module):
                 camera = torch.cat((within[:, :, 0], across[:, :, 0]), dim=-1)
         return AggregatorOutput(tokens, camera, self.patch_start_idx)
 
-    def resolve_layers(self, layers: Iterable[int] | None) -> tuple[int, ...]:
+    def resolve_layers(self, layers: Iterable[int]) -> tuple[int, ...]:
         """
-        Layer numbers as 0..depth-1, in the order given and without repeats; None names all.
+        Layer numbers as 0..depth-1, in the order given and without repeats.
 
         Raises:
             ValueError: A layer does not exist.
         """
         depth = len(self.frame_blocks)
-        if layers is None:
-            return tuple(range(depth))
         layers = tuple(layers)
         for layer in layers:
             if not -depth <= layer < depth:

@@ -1,7 +1,8 @@
 """
 dpt_fusion.py
 
-Building blocks of the dense head: residual convolution unit, fusion block, and the fixed encoding of image coordinates.
+Building blocks of the dense head: residual convolution unit, fusion block, and the fixed encoding of image
+coordinates.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """
 dpt_head.py
 
-Dense prediction head (DPT, arXiv 2103.13413) as VGGT uses it: four token levels are put back on the patch grid, brought to
-four resolutions and fused from deep to shallow into per-pixel values with a confidence, or into a feature map.
+Dense prediction head (DPT, arXiv 2103.13413) as VGGT uses it: four token levels are put back on the patch grid,
+brought to four resolutions and fused from deep to shallow into per-pixel values with a confidence, or into a feature
+map.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 layers.py
 
-Pieces that the encoder, the alternating-attention trunk and the camera head share: MLP, LayerScale, transformer block, and
-the walk that initialises a whole model.
+Pieces that the encoder, the alternating-attention trunk and the camera head share: MLP, LayerScale, transformer block,
+and the walk that initialises a whole model.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """
 rope.py
 
-Two-dimensional rotary position encoding (RoPE): the first half of each head is rotated by the row of a token, the second
-half by its column. Angles depend on the patch grid alone, so the tables are built once per grid and shared by all layers.
+Two-dimensional rotary position encoding (RoPE): the first half of each head is rotated by the row of a token, the
+second half by its column. Angles depend on the patch grid alone, so the tables are built once per grid and shared by
+all layers.
 """
 
 from __future__ import annotations

@@ -131,9 +131,7 @@ class VGGTSpec:
         if self.dpt_features % 8 or any(channels % 4 for channels in self.dpt_out_channels):
             raise ValueError("VGGTSpec: dpt_features must be a multiple of 8 and dpt_out_channels multiples of 4")
         if self.enable_track and self.track_hidden_size % self.track_num_heads:
-            raise ValueError(
-                f"VGGTSpec.track_num_heads {self.track_num_heads} must divide {self.track_hidden_size}"
-            )
+            raise ValueError(f"VGGTSpec.track_num_heads {self.track_num_heads} must divide {self.track_hidden_size}")
 
     @property
     def feature_dim(self) -> int:

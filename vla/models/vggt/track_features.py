@@ -1,8 +1,8 @@
 """
 track_features.py
 
-Image-space operations of the tracker: bilinear sampling, correlation with a feature pyramid, and sine-cosine encodings of
-displacements and positions.
+Image-space operations of the tracker: bilinear sampling, correlation with a feature pyramid, and sine-cosine encodings
+of displacements and positions.
 
 Shapes: B batch, S frames, N points, C channels; coordinates are (x, y) in pixels of the feature map.
 """
@@ -34,8 +34,10 @@ def sample_points(maps: Tensor, coords: Tensor, padding: Literal["zeros", "borde
     """
     height, width = maps.shape[-2:]
     size = torch.tensor([max(width - 1, 1), max(height - 1, 1)], dtype=coords.dtype, device=coords.device)
-    grid = (coords * (2 / size) - 1).to(maps.dtype).unsqueeze(1)
-    return F.grid_sample(maps, grid, align_corners=True, padding_mode=padding).squeeze(2).transpose(1, 2)
+    grid = (coords * (2 / size) - 1).unsqueeze(1)
+    # positions keep their precision where the maps have less
+    samples = F.grid_sample(maps.to(grid.dtype), grid, align_corners=True, padding_mode=padding)
+    return samples.squeeze(2).transpose(1, 2).to(maps.dtype)
 
 
 def feature_pyramid(maps: Tensor, num_levels: int) -> list[Tensor]:

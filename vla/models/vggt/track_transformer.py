@@ -1,8 +1,8 @@
 """
 track_transformer.py
 
-The tracker's update network (after CoTracker, arXiv 2307.07635, and VGGSfM, arXiv 2312.04563): attention over time for each
-point, and over points for each frame through a small set of virtual tracks.
+The tracker's update network (after CoTracker, arXiv 2307.07635, and VGGSfM, arXiv 2312.04563): attention over time for
+each point, and over points for each frame through a small set of virtual tracks.
 
 Its blocks add the attention to the NORMALISED input, not to the raw one; the published weights were trained that way.
 """

@@ -1,8 +1,8 @@
 """
 tracker.py
 
-Iterative point tracking over feature maps: at every step each point looks up correlations around its current position and
-the update network moves it.
+Iterative point tracking over feature maps: at every step each point looks up correlations around its current position
+and the update network moves it.
 
 Shapes: B batch, S frames, N points, C channels.
 """
@@ -113,7 +113,7 @@ class Tracker(nn.Module):
         scaled = flow / _FLOW_SCALE
         parts = (flow_encoding(flow, channels // 2), scaled, scaled, correlation, features)
         tokens = torch.cat(parts, dim=-1).transpose(1, 2)  # [B, N, S, token_dim]
-        update = self.updateformer(tokens + constant).transpose(1, 2)
+        update = self.updateformer((tokens + constant).to(features.dtype)).transpose(1, 2)
         move, change = update.split((2, channels), dim=-1)
         normed = self.ffeat_norm(change.reshape(-1, channels)).view_as(change)
         return move.float(), self.ffeat_updater(normed)

@@ -1,8 +1,8 @@
 """
 vggt.py
 
-VGGT (Visual Geometry Grounded Transformer, arXiv 2503.11651): images of one scene -> camera poses, depth, point maps and
-tracks in one forward pass. `encode` serves policies that only want the trunk's tokens.
+VGGT (Visual Geometry Grounded Transformer, arXiv 2503.11651): images of one scene -> camera poses, depth, point maps
+and tracks in one forward pass. `encode` serves policies that only want the trunk's tokens.
 
 Shapes: B batch, S frames, P tokens per frame, C trunk width, N query points.
 """
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vla.models.vggt.aggregator import Aggregator, AggregatorOutput
 from vla.models.vggt.camera_head import CameraHead
+from vla.models.vggt.dinov2 import DinoVisionTransformer
 from vla.models.vggt.dpt_head import DPTHead, depth_activation, point_activation
 from vla.models.vggt.layers import reset_all
 from vla.models.vggt.spec import VGGTSpec, vggt_1b
@@ -66,7 +67,7 @@ class VGGT(nn.Module):
         images: Tensor,
         query_points: Tensor | None = None,
         outputs: Sequence[str] | None = None,
-        layers: Iterable[int] | None = (),
+        layers: Iterable[int] | None = None,
     ) -> dict[str, Tensor | dict[int, Tensor]]:
         """
         Run the trunk and the heads that are asked for, and no other.
@@ -75,7 +76,7 @@ class VGGT(nn.Module):
             images: [B, S, 3, H, W] (or [S, 3, H, W]) floating point, RGB in [0, 1], sides multiples of the patch size.
             query_points: [B, N, 2] (or [N, 2]) pixels (x, y) of frame 0 to track; giving them asks for `track`.
             outputs: Any of `camera`, `depth`, `points`, `track`; None asks for every enabled one of the first three.
-            layers: Trunk layers whose tokens to return as well; None returns all.
+            layers: Trunk layers whose tokens to return as well, negative ones counted from the end; None returns none.
 
         Returns:
             `camera`: `pose_enc` [B, S, 9], `pose_enc_list` [steps, B, S, 9]. `depth`: `depth` [B, S, H, W, 1] and
@@ -89,34 +90,36 @@ class VGGT(nn.Module):
         """
         images = images.unsqueeze(0) if images.ndim == 4 else images
         asked = self._resolve_outputs(outputs, query_points)
-        returned = self.aggregator.resolve_layers(layers)
+        returned = self.aggregator.resolve_layers(layers or ())
         dense = self.spec.dpt_layers if asked & {"depth", "points", "track"} else ()
         trunk = self.aggregator(images, (*returned, *dense), camera_tokens="camera" in asked)
         image_size = (images.shape[-2], images.shape[-1])
         result: dict[str, Tensor | dict[int, Tensor]] = {}
         with _full_precision(images.device):
-            if "camera" in asked:
-                result |= self._run_camera(trunk)
-            if "depth" in asked:
-                result |= self._run_dense("depth", self.depth_head, trunk, image_size)
-            if "points" in asked:
-                result |= self._run_dense("world_points", self.point_head, trunk, image_size)
-        if "track" in asked:
-            points = query_points.unsqueeze(0) if query_points.ndim == 2 else query_points
-            result |= self.track_head(trunk.tokens, trunk.patch_start_idx, image_size, points)._asdict()
+            if self.camera_head is not None and "camera" in asked:
+                result |= _run_camera(self.camera_head, trunk)
+            if self.depth_head is not None and "depth" in asked:
+                depth, confidence = depth_activation(_run_dense(self.depth_head, trunk, image_size))
+                result |= {"depth": depth, "depth_conf": confidence}
+            if self.point_head is not None and "points" in asked:
+                points, confidence = point_activation(_run_dense(self.point_head, trunk, image_size))
+                result |= {"world_points": points, "world_points_conf": confidence}
+        if self.track_head is not None and query_points is not None:
+            query_points = query_points.unsqueeze(0) if query_points.ndim == 2 else query_points
+            result |= self.track_head(trunk.tokens, trunk.patch_start_idx, image_size, query_points)._asdict()
         if returned:
             result["tokens"] = {layer: trunk.tokens[layer] for layer in returned}
         return result
 
     def encode(
-        self, images: Tensor, layers: Iterable[int] | None = (-1,), camera: bool = False
+        self, images: Tensor, layers: Iterable[int] = (-1,), camera: bool = False
     ) -> tuple[dict[int, Tensor], int, Tensor | None]:
         """
         Trunk tokens for a policy. Block pairs after the last one needed are not run, dense heads never.
 
         Args:
             images: [B, S, 3, H, W] floating point, RGB in [0, 1], sides multiples of the patch size.
-            layers: Layers to return, negative ones counted from the end; None returns all.
+            layers: Layers to return, negative ones counted from the end.
             camera: Also run the camera head.
 
         Returns:
@@ -131,15 +134,15 @@ class VGGT(nn.Module):
         wanted = self.aggregator.resolve_layers(layers)
         trunk = self.aggregator(images, wanted, camera_tokens=camera)
         tokens = {layer: trunk.tokens[layer] for layer in wanted}
-        if not camera:
+        if self.camera_head is None or not camera:
             return tokens, trunk.patch_start_idx, None
         with _full_precision(images.device):
-            return tokens, trunk.patch_start_idx, self._run_camera(trunk)["pose_enc"]
+            return tokens, trunk.patch_start_idx, _run_camera(self.camera_head, trunk)["pose_enc"]
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Recompute transformer blocks in the backward pass instead of keeping their activations."""
         for module in self.modules():
-            if hasattr(module, "gradient_checkpointing"):
+            if isinstance(module, Aggregator | DinoVisionTransformer | CameraHead):
                 module.gradient_checkpointing = enabled
 
     def fsdp_units(self) -> list[nn.Module]:
@@ -168,17 +171,16 @@ class VGGT(nn.Module):
             raise ValueError("output 'track' needs query_points [B, N, 2]")
         return asked
 
-    def _run_camera(self, trunk: AggregatorOutput) -> dict[str, Tensor]:
-        estimates = self.camera_head(trunk.camera_tokens.to(self.camera_head.embed_pose.weight.dtype))
-        return {"pose_enc": estimates[-1], "pose_enc_list": estimates}
 
-    def _run_dense(
-        self, name: str, head: DPTHead, trunk: AggregatorOutput, image_size: tuple[int, int]
-    ) -> dict[str, Tensor]:
-        tokens = {layer: trunk.tokens[layer].to(head.norm.weight.dtype) for layer in head.layers}
-        raw = head(tokens, trunk.patch_start_idx, image_size)
-        values, confidence = depth_activation(raw) if name == "depth" else point_activation(raw)
-        return {name: values, f"{name}_conf": confidence}
+def _run_camera(head: CameraHead, trunk: AggregatorOutput) -> dict[str, Tensor]:
+    assert trunk.camera_tokens is not None
+    estimates = head(trunk.camera_tokens.to(head.embed_pose.weight.dtype))
+    return {"pose_enc": estimates[-1], "pose_enc_list": estimates}
+
+
+def _run_dense(head: DPTHead, trunk: AggregatorOutput, image_size: tuple[int, int]) -> Tensor:
+    tokens = {layer: trunk.tokens[layer].to(head.norm.weight.dtype) for layer in head.layers}
+    return head(tokens, trunk.patch_start_idx, image_size)
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[None]:

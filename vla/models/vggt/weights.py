@@ -1,0 +1,172 @@
+"""
+weights.py
+
+Published VGGT weights from local files into a model, with a report of every key that does not fit. The weights have
+their own licences (facebook/VGGT-1B: non-commercial; facebook/VGGT-1B-Commercial: see its form).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vla.models.vggt.vggt import VGGT
+
+_IGNORED_SUFFIXES = ("_resnet_mean", "_resnet_std")  # constants that some files hold
+_PREFIX = "module."
+_HEADS = ("camera_head", "depth_head", "point_head", "track_head")
+_WRAPPERS = ("model", "state_dict")
+_INDEX_NAME = "model.safetensors.index.json"
+_FILE_NAMES = ("model.safetensors", "model.pt", "pytorch_model.bin")
+_MAX_NAMED = 5
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """
+    How a file's keys fitted a model.
+
+    Args:
+        loaded: Number of tensors copied.
+        missing: Keys of the model that the file lacks; they keep their values.
+        unexpected: Keys of the file that the model lacks.
+        mismatched: (key, model's shape, file's shape) of tensors that were not copied.
+        skipped: Keys of heads that the model was built without; they are no misfit.
+    """
+
+    loaded: int
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether every key fitted."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def describe(self) -> str:
+        """One line that counts the keys of each kind and names the first of them."""
+        shapes = [f"{key} {list(expected)} != {list(found)}" for key, expected, found in self.mismatched]
+        kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("mis-shaped", shapes))
+        parts = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds if keys]
+        return f"{self.loaded} tensors loaded" + ("; " + "; ".join(parts) if parts else "")
+
+
+def load_vggt(model: VGGT, path: str | os.PathLike[str], strict: bool = True) -> LoadReport:
+    """
+    Load weights into a model.
+
+    A model on the meta device takes over the file's tensors (on the CPU, in the model's dtype), so that nothing is held
+    twice; it must then be loaded strictly. Other models are filled in place.
+
+    Args:
+        model: The model to fill.
+        path: A `.safetensors` file, a `.pt`/`.pth`/`.bin` file of tensors, or a folder that holds one.
+        strict: Refuse files with a key that does not fit.
+
+    Returns:
+        What fitted and what did not.
+
+    Raises:
+        FileNotFoundError: There is no such file, or no weights in the folder.
+        ValueError: The file is of another kind, or (strict, or on the meta device) a key does not fit. The model is
+            unchanged then.
+    """
+    weights = _clean(read_state_dict(path))
+    absent = tuple(f"{name}." for name in _HEADS if getattr(model, name) is None)
+    skipped = tuple(key for key in weights if key.startswith(absent))
+    weights = {key: value for key, value in weights.items() if not key.startswith(absent)}
+    target = model.state_dict()
+    fitting = {key: value for key, value in weights.items() if key in target and value.shape == target[key].shape}
+    report = LoadReport(
+        loaded=len(fitting),
+        missing=tuple(key for key in target if key not in weights),
+        unexpected=tuple(key for key in weights if key not in target),
+        mismatched=tuple(
+            (key, tuple(target[key].shape), tuple(value.shape))
+            for key, value in weights.items()
+            if key in target and value.shape != target[key].shape
+        ),
+        skipped=skipped,
+    )
+    on_meta = any(value.is_meta for value in target.values())
+    if (strict or on_meta) and not report.exact:
+        raise ValueError(f"{path}: weights do not fit the model: {report.describe()}")
+    if on_meta:
+        fitting = {key: value.to(target[key].dtype) for key, value in fitting.items()}
+    model.load_state_dict(fitting, strict=False, assign=on_meta)
+    model.aggregator.reset_buffers()
+    return report
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """
+    Tensors of a weights file or folder, on the CPU.
+
+    Raises:
+        FileNotFoundError: There is no such file, or no weights in the folder.
+        ValueError: The file is of another kind or holds no tensors.
+    """
+    path = Path(path)
+    if path.is_dir():
+        index = path / _INDEX_NAME
+        if index.is_file():
+            return _read_shards(index)
+        path = _weights_in(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file at {path}")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix not in (".pt", ".pth", ".bin"):
+        raise ValueError(f"{path}: expected a .safetensors, .pt, .pth or .bin file")
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    for name in _WRAPPERS:  # training checkpoints wrap the weights
+        if isinstance(weights, Mapping) and isinstance(weights.get(name), Mapping):
+            weights = weights[name]
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ValueError(f"{path}: does not hold a mapping from names to tensors")
+    return dict(weights)
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in _FILE_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    candidates = sorted((*folder.glob("*.safetensors"), *folder.glob("*.pt")))
+    if len(candidates) != 1:
+        found = ", ".join(candidate.name for candidate in candidates) or "none"
+        raise FileNotFoundError(f"{folder}: expected one of {', '.join(_FILE_NAMES)} or a single file, found {found}")
+    return candidates[0]
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    weights: dict[str, Tensor] = {}
+    for name in names:
+        if Path(name).name != name:  # an index may not point outside of its folder
+            raise ValueError(f"{index}: shard name {name!r} is not a plain file name")
+        weights |= _read_safetensors(index.parent / name)
+    return weights
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file  # late: building a model does not need it
+
+    return load_file(path, device="cpu")
+
+
+def _clean(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keys without a distributed wrapper's prefix and without stored constants."""
+    cleaned = {key.removeprefix(_PREFIX): value for key, value in weights.items()}
+    return {key: value for key, value in cleaned.items() if not key.endswith(_IGNORED_SUFFIXES)}
+
+
+def _first(keys: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(keys[:_MAX_NAMED]) + (", ..." if len(keys) > _MAX_NAMED else "")
