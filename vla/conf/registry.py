@@ -1,9 +1,11 @@
-"""The one registry mechanism: Enum members into draccus choices, choices into classes, plug-ins by entry point."""
+"""The one registry mechanism: Enum members into draccus choices, and a choice into the class that implements it."""
 
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from enum import Enum
 from importlib import import_module
 from typing import Any
+
+_MOST_CHOICES = 10  # that an error lists
 
 
 def register_enum(base: Any, enum: type[Enum], id_field: str) -> None:
@@ -13,7 +15,7 @@ def register_enum(base: Any, enum: type[Enum], id_field: str) -> None:
 
 
 def available(base: Any) -> list[str]:
-    """Ids of all registered choices of `base`, plug-ins included, in order of registration."""
+    """Ids of all registered choices of `base`, loaded plug-ins included, in order of registration."""
     return list(base.get_known_choices())
 
 
@@ -21,6 +23,14 @@ def suggest(name: str, choices: list[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest of `choices`, or an empty string when nothing is near."""
     near = get_close_matches(name, choices, n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def choices_text(name: str, choices: list[str]) -> str:
+    """`"must be one of a, b, c, got 'x'; did you mean 'a'?"`, the nearest first, and not more than can be read."""
+    ordered = sorted(choices, key=lambda choice: -SequenceMatcher(None, name, choice).ratio()) if name else choices
+    more = f" and {len(ordered) - _MOST_CHOICES} more" if len(ordered) > _MOST_CHOICES else ""
+    listed = ", ".join(ordered[:_MOST_CHOICES])
+    return f"must be one of {listed}{more}, got {name!r}{suggest(name, choices)}"
 
 
 def resolve_target(config: Any) -> Any:

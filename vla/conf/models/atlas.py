@@ -67,7 +67,6 @@ class AtlasVLAConfig(ModelConfig):
         layers, depth = self.geometry_encoder.layers, self.vggt.depth
         require("geometry_encoder.layers", all(0 <= i < depth for i in layers), f"must be in [0, {depth})", layers)
 
-
     @property
     def chunk_size(self) -> int:
         return self.action_head.chunk_size

@@ -54,10 +54,12 @@ class ModelConfig(draccus.ChoiceRegistry):
 
     def __post_init__(self) -> None:
         for stage in Stage:
-            config = self.stage(stage)
-            for group in (*config.trainable, *config.lr_multipliers):
-                known = ", ".join(self.module_groups)
-                require(f"{stage.field_name}.trainable", group in self.module_groups, f"must be of {known}", group)
+            config, name = self.stage(stage), stage.field_name
+            rule = f"must be of {', '.join(self.module_groups)}"
+            for group in config.trainable:
+                require(f"{name}.trainable", group in self.module_groups, rule, group)
+            for group in config.lr_multipliers:
+                require(f"{name}.lr_multipliers", group in self.module_groups, rule, group)
 
     @property
     def chunk_size(self) -> int:
