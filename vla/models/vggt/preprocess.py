@@ -95,14 +95,10 @@ def _check_request(images: Sequence[ImageSource], target_size: int, patch_size: 
 
 
 def _open_rgb(source: ImageSource) -> Image.Image:
-    if not isinstance(source, Image.Image):
-        with Image.open(source) as opened:
-            opened.load()
-        source = opened
-    if source.mode == "RGBA":
-        background = Image.new("RGBA", source.size, (255, 255, 255, 255))
-        source = Image.alpha_composite(background, source)
-    return source.convert("RGB")
+    image = source if isinstance(source, Image.Image) else Image.open(source)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+    return image.convert("RGB")  # reads the pixels, so that the file is closed
 
 
 def _to_tensor(image: Image.Image) -> Tensor:
