@@ -20,7 +20,7 @@ stage: full-finetune
 seed: 7
 """
 NAMES = ["x", "y", "z", "rotation x", "rotation y", "rotation z", "gripper"]
-UNITS = ["mm"] * 3 + ["°"] * 3 + ["0 open, 1 closed"]
+UNITS = ["mm"] * 3 + ["°"] * 3 + ["-1 open, +1 closed"]
 
 
 def _metrics(num_steps: int, every: int) -> list[dict]:
@@ -48,11 +48,11 @@ def _actions(length: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
     time = np.linspace(0, 3, length)[:, None]
     demonstrated = np.concatenate(
-        [25 * np.sin(time * [1, 1.7, 2.3]), 4 * np.cos(time * [1, 2, 1.5]), np.where(time > 1.6, 1.0, 0.0)], axis=1
+        [25 * np.sin(time * [1, 1.7, 2.3]), 4 * np.cos(time * [1, 2, 1.5]), np.where(time > 1.6, 1.0, -1.0)], axis=1
     )
     noise = rng.normal(size=demonstrated.shape) * [3, 3, 3, 0.6, 0.6, 0.6, 0]
     predicted = demonstrated * 0.8 + noise
-    predicted[:, 6] = np.where(time[:, 0] > 1.7, 1.0, 0.0)
+    predicted[:, 6] = np.where(time[:, 0] > 1.7, 1.0, -1.0)
     return demonstrated, predicted
 
 

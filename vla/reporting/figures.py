@@ -132,7 +132,7 @@ def actions(name: str, unit: str, demonstrated: np.ndarray, predicted: np.ndarra
     limit = 3000  # points of a line; longer episodes are thinned
     stride = max(len(steps) // limit, 1)
     with _axes(title, (4.6, 2.2)) as (figure, axes):
-        style = "steps-post" if set(np.unique(demonstrated)) <= {0.0, 1.0} else "default"  # a switch, not a curve
+        style = "steps-post" if set(np.unique(demonstrated)) <= {-1.0, 0.0, 1.0} else "default"  # a switch, not a curve
         axes.plot(
             steps[::stride], demonstrated[::stride], color=FIRST, linewidth=3.2, alpha=0.55, drawstyle=style,
             label="demonstrated", solid_joinstyle="round",

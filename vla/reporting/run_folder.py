@@ -106,7 +106,7 @@ def read_run(run_dir: Path) -> RunRecord:
             return default
         try:
             return read(path)
-        except Exception as error:  # noqa: BLE001 - a report on a broken run is worth more than none
+        except Exception as error:  # a report on a broken run is worth more than none
             notes.append(f"{what} can't be read: {name}: {error}")
             return default
 
