@@ -1,8 +1,8 @@
-"""Errors that a user can put right: shown as one line on stderr with exit code 2, never as a traceback."""
+"""Errors about configuration values."""
 
+from vla.errors import UserError
 
-class UserError(ValueError):
-    """Something that the user can put right; the message is one line that says what to do. Rooms subclass it."""
+__all__ = ["ConfigError", "UserError", "one_line"]
 
 
 class ConfigError(UserError):

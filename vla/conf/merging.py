@@ -27,13 +27,13 @@ TYPE = draccus.CHOICE_TYPE_KEY
 
 
 @cache
-def field_types(config_class: type) -> dict[str, Any]:
+def field_types(config_class: Any) -> dict[str, Any]:
     """Types of the fields that can be set, by name, in order. Class variables (`target`, ids) are not among them."""
     hints = typing.get_type_hints(config_class)
     return {item.name: hints[item.name] for item in dataclasses.fields(config_class) if item.init}
 
 
-def field_defaults(config_class: type) -> dict[str, Any]:
+def field_defaults(config_class: Any) -> dict[str, Any]:
     """Default values by field; required fields are missing."""
     values = {}
     for item in dataclasses.fields(config_class):

@@ -108,8 +108,8 @@ def _load(entry: EntryPoint) -> None:
         raise PluginError(f"{who} does not load ({type(error).__name__}: {one_line(error)})") from error
     if not (isinstance(choice, type) and issubclass(choice, base) and dataclasses.is_dataclass(choice)):
         raise PluginError(f"{who} must be a dataclass that inherits from {base.__name__}")
-    name = getattr(choice, id_field)
-    if not name or not choice.target.partition(":")[2]:
+    name, target = (getattr(choice, attribute) for attribute in (id_field, "target"))
+    if not name or not target.partition(":")[2]:
         raise PluginError(f"{who} must set {id_field} and target ('module:Class')")
     if base.get_known_choices().get(name, choice) is not choice:
         raise PluginError(f"{who} can't be registered: the {id_field} '{name}' is taken")

@@ -1,7 +1,7 @@
 """AtlasVLA: VGGT + language model + geometry encoder + fusion + action head, and its registered sizes."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from vla.conf.checks import require
 from vla.conf.models.base import ModelConfig, ProcessorConfig
@@ -25,7 +25,7 @@ SMOLLM2_135M = LLMConfig(
 
 def _stage(trainable: tuple[str, ...], **overrides: object) -> StageConfig:
     """Published training values (50 epochs, 8 x 4, 1e-4, 1,000 warm-up steps, clip 1.0) with `overrides`."""
-    values: dict = {
+    values: dict[str, Any] = {
         "epochs": 50, "global_batch_size": 32, "per_device_batch_size": 8, "learning_rate": 1e-4, "weight_decay": 0.01,
         "schedule": ScheduleConfig(name="cosine", warmup_steps=1000),
     }  # fmt: skip

@@ -10,7 +10,7 @@ from vla.conf.checks import require, require_choice, require_fraction, require_n
 
 @dataclass(frozen=True)
 class LLMConfig:
-    """A causal language model of the LLaMA family. The sizes build it at random; with weights, those of the weights hold."""
+    """A causal language model of the LLaMA family: at random in these sizes, or with the sizes of its weights."""
 
     weights: str | None = None  # local folder or GGUF file, or Hugging Face id; none: sizes below at random
     vocab_size: int = 32000
