@@ -16,7 +16,7 @@ from vla.reporting.run_folder import Episode, RunRecord, read_run
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MAX_FRAMES = 6  # moments of the episode that are shown
-_MAX_EXTRA = 12  # further logged values that get a figure
+_MAX_EXTRA = 24  # further logged values that get a figure
 _SHOWN = {"loss", "learning_rate", "grad_norm", "samples_per_second", "data_wait", "step_time", "time", "save_time"}
 
 

@@ -2,7 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from vla.reporting.history import Series
+import numpy as np
+
 from vla.reporting.run_folder import RunRecord
 
 
@@ -109,35 +110,55 @@ def headline(record: RunRecord) -> list[Fact]:
     return facts
 
 
-def _total(series: Series | None) -> float | None:
-    return None if series is None else float(series.finite.values.sum())
+def _step_seconds(record: RunRecord) -> np.ndarray:
+    """Seconds of all steps of each log interval; the log holds their mean."""
+    step_time = record.history.get("train/step_time")
+    if step_time is None:
+        return np.zeros(0)
+    finite = step_time.finite
+    return finite.values * np.diff(finite.steps, prepend=0.0)
 
 
-def timings(record: RunRecord) -> list[Fact]:
-    """Where the time went. A row without a measurement is left out."""
-    history = record.history
-    whole = history.total_seconds
+def _step_facts(record: RunRecord) -> list[Fact]:
     facts: list[Fact] = []
-
-    def share(seconds: float) -> str:
-        return f"{seconds / whole:.1%} of the run" if whole else ""
-
-    if whole is not None:
-        facts.append(Fact("in all", duration(whole), f"{history.last_step} optimizer steps"))
+    history, seconds = record.history, _step_seconds(record)
     step_time = history.get("train/step_time")
     if step_time is not None and len(step_time.finite):
-        facts.append(Fact("optimizer step, median", duration(step_time.percentile(50) or 0.0)))
-        facts.append(Fact("optimizer step, 95th percentile", duration(step_time.percentile(95) or 0.0)))
+        for label, q in (("median", 50), ("95th percentile", 95)):
+            value = duration(step_time.percentile(q) or 0.0)
+            facts.append(Fact(f"optimizer step, {label}", value, "over the log entries"))
     rate = history.get("train/samples_per_second")
     if rate is not None and rate.mean is not None:
         facts.append(Fact("throughput", f"{rate.mean:.3g} samples/s", "mean over the log entries"))
     wait = history.get("train/data_wait")
     if wait is not None and wait.mean is not None:
-        facts.append(Fact("waiting for data", f"{wait.mean:.1%}", "of the step, mean over the log entries"))
-    for label, key in (("evaluation during training", "eval/time"), ("saving checkpoints", "train/save_time")):
-        seconds = _total(history.get(key))
-        if seconds is not None:
-            facts.append(Fact(label, duration(seconds), share(seconds)))
+        share = wait.mean
+        if len(wait.finite) == len(seconds) and seconds.sum() > 0:
+            share = float(np.average(wait.finite.values, weights=seconds))
+        facts.append(Fact("waiting for data", f"{share:.1%}", "of the time of the steps"))
+    return facts
+
+
+def timings(record: RunRecord) -> list[Fact]:
+    """Where the time went. A row without a measurement is left out."""
+    history, whole, steps = record.history, record.history.total_seconds, float(_step_seconds(record).sum())
+    facts: list[Fact] = []
+
+    def share(seconds: float) -> str:
+        return f"{seconds / whole:.1%} of it" if whole else ""
+
+    if whole is not None:
+        facts.append(Fact("training in all", duration(whole), f"{history.last_step} optimizer steps"))
+    if steps:
+        facts.append(Fact("optimizer steps", duration(steps), share(steps)))
+    named = [("evaluation during training", "eval/time"), ("saving checkpoints", "train/save_time")]
+    measured = [(label, series) for label, key in named if (series := history.get(key)) is not None]
+    for label, series in measured:
+        seconds = float(series.finite.values.sum())
+        facts.append(Fact(label, duration(seconds), share(seconds)))
+    if not measured and whole is not None and steps and whole > steps:
+        facts.append(Fact("evaluation and saving", duration(whole - steps), share(whole - steps)))
+    facts += _step_facts(record)
     seconds = record.evaluation.get("seconds")
     if isinstance(seconds, int | float):
         facts.append(Fact("evaluation on held-out episodes", duration(seconds), "after training"))
