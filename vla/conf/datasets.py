@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import draccus
 
-from vla.conf.checks import require_choice, require_nonnegative
+from vla.conf.checks import require_choice, require_nonnegative, require_positive
 from vla.conf.registry import register_enum
 
 SHIPPED_DATA = Path(__file__).resolve().parents[2] / "experiments" / "data"
@@ -37,12 +37,16 @@ class LiberoConfig(DatasetConfig):
     tasks: tuple[str, ...] = ()  # file names without _demo.hdf5; empty: all
     validation_episodes: int = 1  # episodes held out of each task: its last ones
     max_episodes_per_task: int | None = None
-    observation_alignment: str = "auto"  # auto (file's attribute, else "after") | before | after the action of the row
+    observation_alignment: str = "auto"  # before | after the action of its row | auto (by the file's attributes)
+    instruction_source: str = "problem_info"  # problem_info (the file's attribute, else its name) | file_name
     filter_noops: bool = False  # drop steps whose action moves nothing and repeats the gripper command
     on_bad_episode: str = "error"  # error | skip (and report how many)
+    frame_cache_mb: int = 512  # decoded frames of compressed files that each reading process keeps; 0: none
 
     def __post_init__(self) -> None:
-        require_nonnegative(self, "validation_episodes", "max_episodes_per_task")
+        require_nonnegative(self, "validation_episodes", "frame_cache_mb")
+        require_positive(self, "max_episodes_per_task")
+        require_choice(self, "instruction_source", ("problem_info", "file_name"))
         require_choice(self, "observation_alignment", ("auto", "before", "after"))
         require_choice(self, "on_bad_episode", ("error", "skip"))
 

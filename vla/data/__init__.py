@@ -1,0 +1,1 @@
+"""Reading data: datasets, the Processor (image transform and normalisation), samplers, collators and loaders."""

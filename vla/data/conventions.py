@@ -1,0 +1,42 @@
+"""What the numbers in a dataset mean: axes, units, signs, and which way up the pictures are stored."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """Meaning of actions, robot states and images as a dataset stores them. The defaults are LIBERO's.
+
+    LIBERO drives robosuite's OSC_POSE controller: an action moves the hand relative to where it is now. The gripper
+    command is the last dimension of an action; whatever its values in the files, a model sees and predicts -1 for open
+    and +1 for closed.
+    """
+
+    action_names: tuple[str, ...] = ("x", "y", "z", "rotation x", "rotation y", "rotation z", "gripper")
+    action_units: tuple[str, ...] = ("m", "m", "m", "rad", "rad", "rad", "-1 open, +1 closed")  # after `action_scale`
+    action_scale: tuple[float, ...] = (0.05, 0.05, 0.05, 0.5, 0.5, 0.5, 1.0)  # units per 1.0 of a stored action
+    action_frame: str = "world: x away from the robot, y to its left, z up; delta to the current pose (OSC_POSE)"
+    rotation: str = "axis-angle"
+    gripper_open: float = -1.0  # in the files
+    gripper_closed: float = 1.0  # in the files
+    control_hz: float = 20.0
+    proprio_names: tuple[str, ...] = (
+        "x", "y", "z", "rotation x", "rotation y", "rotation z", "left finger", "right finger",
+    )  # fmt: skip
+    proprio_units: tuple[str, ...] = ("m", "m", "m", "rad", "rad", "rad", "m", "m")
+    camera_orientation: str = "bottom_up"  # how files store images: bottom_up (OpenGL: lowest row first) | top_down
+    observation_alignment: str = "before"  # an action's observation is the one before it; readers shift other files
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Conventions":
+        """The inverse of `to_dict`, lists allowed for tuples."""
+        known = {item.name for item in fields(cls)}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
+
+
+LIBERO_CONVENTIONS = Conventions()

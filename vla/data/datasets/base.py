@@ -1,0 +1,44 @@
+"""What every dataset is: a map from sample numbers to samples, and how a third party's dataset is built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from vla.batches import Batch
+from vla.data.processor import Processor
+
+
+@runtime_checkable
+class MapDataset(Protocol):
+    """Random access to samples; safe to pickle and to use from several processes.
+
+    A sample is a dict. Of an action dataset it holds `images` (uint8 [S, 3, H, W], as stored), `instruction` (str),
+    `actions` (float32 [chunk, A], normalised), `action_mask` (bool [chunk]) and, if the model wants it, `proprio`
+    (float32 [P], normalised). The loader adds `sample_id`, `rng_seed` and `is_padding`. Nothing in a sample may depend
+    on anything but its number: the same number gives the same sample in every process.
+
+    A dataset with text-only rows may also have `modality_lengths() -> list[tuple[is_multimodal, length]]`.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    def sample_label(self, index: int) -> str:
+        """Where the sample comes from, for error messages: `"put_the_bowl_demo.hdf5 demo_3 t=12"`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """What a run reads.
+
+    The class that a dataset's config names as its `target` makes one, by
+    `Target.build(config, model_config, processor) -> Datasets`, where `processor` is None for a new run (then `build`
+    makes one, with statistics of the training split only) and otherwise the one to use as it is.
+    """
+
+    train: MapDataset
+    validation: MapDataset | None  # None: nothing is held out
+    collator: Callable[[list[dict[str, Any]]], Batch]
+    processor: Processor

@@ -1,0 +1,211 @@
+"""Finding and checking episodes in LIBERO's HDF5 files, without decoding an image."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from vla.conf.datasets import LiberoConfig
+from vla.conf.registry import suggest
+from vla.data.datasets.libero_format import (
+    ACTION_DIM,
+    CAMERA_SUFFIX,
+    PROPRIO,
+    alignment_of,
+    demo_names,
+    instruction_of,
+    kept_steps,
+    task_name,
+)
+from vla.data.errors import BadEpisode, one_line
+
+HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises on damaged files
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """A checked episode. Step k pairs the action `actions[k]` with the observation row `rows[k]` taken before it."""
+
+    file: str  # path below the dataset's root
+    demo: str
+    task: str
+    instruction: str
+    alignment: str  # of the file: before | after
+    image_shape: tuple[int, int]  # height, width
+    rows: NDArray[np.int32]  # [T]
+    actions: NDArray[np.float32]  # [T, 7], as stored
+    proprio: NDArray[np.float32] | None  # [T, 8], as stored, of `rows`
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder holds."""
+
+    episodes: list[Episode]  # by file name, then demo number
+    skipped: list[str]  # one line for every bad episode or file that was left out
+
+
+def find_files(root: Path | None, tasks: tuple[str, ...]) -> list[Path]:
+    """HDF5 files below `root`, sorted by name, those of `tasks` only if any are named.
+
+    Raises:
+        ValueError: no folder, no file in it, or no file for one of `tasks`.
+    """
+    if root is None:
+        raise ValueError("dataset.root: must name the folder with the dataset's *.hdf5 files")
+    if not root.is_dir():
+        raise ValueError(f"dataset.root: no such folder: {root}")
+    files = sorted(path for path in root.rglob("*.hdf5") if not path.name.startswith("."))
+    if not files:
+        raise ValueError(f"dataset.root: no *.hdf5 files in {root}")
+    known = [task_name(path) for path in files]
+    for task in tasks:
+        if task not in known:
+            hint = suggest(task, known) or f"; there are {', '.join(known[:3])}{', ...' if len(known) > 3 else ''}"
+            raise ValueError(f"dataset.tasks: no file for '{task}' in {root}{hint}")
+    return [path for path, name in zip(files, known, strict=True) if not tasks or name in tasks]
+
+
+def scan(config: LiberoConfig, cameras: tuple[str, ...], proprio: bool) -> Scan:
+    """Read and check the actions, robot states and image shapes of every episode that `config` names.
+
+    Args:
+        config: which files, and what to do about bad episodes.
+        cameras: that every episode must have.
+        proprio: whether the robot state is needed.
+
+    Raises:
+        BadEpisode: an episode can't be used, and `config.on_bad_episode` is "error".
+        ValueError: nothing can be used, see `find_files`.
+    """
+    episodes: list[Episode] = []
+    skipped: list[str] = []
+    for path in find_files(config.root, config.tasks):
+        reader = _FileScanner(path, path.relative_to(config.root).as_posix(), config, cameras, proprio)
+        try:
+            for found in reader.episodes():
+                if isinstance(found, Episode) and episodes and found.image_shape != episodes[0].image_shape:
+                    found = _other_shape(path, found, episodes[0])
+                if isinstance(found, BadEpisode):
+                    _handle(found, config, skipped)
+                else:
+                    episodes.append(found)
+        except BadEpisode as error:
+            _handle(error, config, skipped)
+    if not episodes:
+        first = f": {skipped[0]}" if skipped else ""
+        raise ValueError(f"dataset.root: no usable episode in {config.root}, {len(skipped)} skipped{first}")
+    return Scan(episodes, skipped)
+
+
+def _handle(error: BadEpisode, config: LiberoConfig, skipped: list[str]) -> None:
+    if config.on_bad_episode == "error":
+        raise error
+    skipped.append(str(error))
+
+
+def _other_shape(path: Path, episode: Episode, first: Episode) -> BadEpisode:
+    here, there = ("x".join(map(str, e.image_shape)) for e in (episode, first))
+    return BadEpisode(f"{path}: {episode.demo}: images are {here}, those of {first.file} {first.demo} are {there}")
+
+
+@dataclass(frozen=True)
+class _FileScanner:
+    path: Path
+    name: str
+    config: LiberoConfig
+    cameras: tuple[str, ...]
+    proprio: bool
+
+    def episodes(self) -> Iterator[Episode | BadEpisode]:
+        """Every demonstration: the episode, or what is wrong with it. Raises BadEpisode if it is the whole file."""
+        try:
+            file = h5py.File(self.path, "r", locking=False)
+        except OSError as error:
+            raise BadEpisode(f"{self.path}: can't be opened as HDF5: {one_line(error)}") from None
+        with file:
+            data = file.get("data")
+            if not isinstance(data, h5py.Group):
+                raise BadEpisode(f"{self.path}: no group 'data'")
+            demos = demo_names(data)
+            if not demos:
+                raise BadEpisode(f"{self.path}: no demonstrations (data/demo_<i>)")
+            instruction = instruction_of(data, task_name(self.path), self.config.instruction_source)
+            if not instruction:
+                raise BadEpisode(
+                    f"{self.path}: no instruction: no language_instruction in the attribute problem_info, and the file "
+                    "name spells none"
+                )
+            yield from self._demos(data, demos, instruction)
+
+    def _demos(self, data: h5py.Group, demos: list[str], instruction: str) -> Iterator[Episode | BadEpisode]:
+        alignment = alignment_of(data, self.config.observation_alignment)
+        good, limit = 0, self.config.max_episodes_per_task
+        for demo in demos:
+            if limit is not None and good >= limit:
+                return
+            try:
+                episode = self._episode(data[demo], demo, instruction, alignment)
+            except HDF5_ERRORS as error:
+                yield BadEpisode(f"{self.path}: {demo}: {one_line(error)}")
+            else:
+                good += 1
+                yield episode
+
+    def _episode(self, group: h5py.Group, demo: str, instruction: str, alignment: str) -> Episode:
+        actions = _finite(group, "actions", ACTION_DIM)
+        total = len(actions)
+        if total == 0:
+            raise ValueError("has no steps")
+        shapes = {self._image_shape(group, camera, total) for camera in self.cameras}
+        if len(shapes) > 1:
+            raise ValueError(f"cameras have images of different sizes: {sorted(shapes)}")
+        states = [_finite(group, f"obs/{key}", size, total) for key, size in PROPRIO.items() if self.proprio]
+        steps = kept_steps(actions, self.config.filter_noops)
+        if alignment == "after":
+            steps = steps[steps > 0]  # nothing was observed before the first action
+        rows = steps - 1 if alignment == "after" else steps
+        if len(steps) == 0:
+            raise ValueError(f"none of its {total} steps can be used (observations {alignment} actions)")
+        return Episode(
+            file=self.name, demo=demo, task=task_name(self.path), instruction=instruction, alignment=alignment,
+            image_shape=shapes.pop(), rows=rows, actions=actions[steps],
+            proprio=np.concatenate(states, axis=1)[rows] if states else None,
+        )  # fmt: skip
+
+    def _image_shape(self, group: h5py.Group, camera: str, total: int) -> tuple[int, int]:
+        name = f"obs/{camera}{CAMERA_SUFFIX}"
+        observations = group.get("obs")
+        present = [] if observations is None else [k for k in observations if k.endswith(CAMERA_SUFFIX)]
+        if f"{camera}{CAMERA_SUFFIX}" not in present:
+            there = ", ".join(key.removesuffix(CAMERA_SUFFIX) for key in present) or "none"
+            raise ValueError(f"no camera '{camera}' ('{name}'); cameras there: {there}")
+        images = group[name]
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+            raise ValueError(f"'{name}' must be uint8 [T, H, W, 3], got {images.dtype} {list(images.shape)}")
+        if len(images) != total:
+            raise ValueError(f"'{name}' has {len(images)} steps, actions have {total}")
+        return images.shape[1], images.shape[2]
+
+
+def _finite(group: h5py.Group, name: str, size: int, total: int | None = None) -> NDArray[np.float32]:
+    """The dataset `name` as float32 [T, size], checked. Raises ValueError, without file and demo."""
+    if name not in group:
+        raise ValueError(f"no '{name}'")
+    dataset = group[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 2 or dataset.shape[1] != size:
+        raise ValueError(f"'{name}' must be [T, {size}], got {list(getattr(dataset, 'shape', ()))}")
+    if total is not None and len(dataset) != total:
+        raise ValueError(f"'{name}' has {len(dataset)} steps, actions have {total}")
+    if dataset.dtype.kind not in "fiu":
+        raise ValueError(f"'{name}' must be numbers, got {dataset.dtype}")
+    values = dataset[()].astype(np.float32)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        step, column = np.argwhere(bad)[0]
+        kind = "NaN" if np.isnan(values[step, column]) else "infinity"
+        raise ValueError(f"{name} contain {kind} at step {step}")
+    return values

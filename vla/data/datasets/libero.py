@@ -1,0 +1,194 @@
+"""LiberoDataset: windows of frames, actions and robot states out of LIBERO's HDF5 demonstrations."""
+
+from collections import Counter
+from dataclasses import dataclass
+from operator import index as as_index
+from typing import Any
+
+import numpy as np
+
+from vla.conf.datasets import LiberoConfig
+from vla.conf.models import ModelConfig
+from vla.data.collators import ActionCollator
+from vla.data.conventions import LIBERO_CONVENTIONS
+from vla.data.datasets.base import Datasets
+from vla.data.datasets.hdf5_frames import FrameReader
+from vla.data.datasets.hdf5_index import Episode, Scan, scan
+from vla.data.datasets.libero_format import ACTION_DIM
+from vla.data.processor import Processor
+from vla.data.statistics import Statistics, cached_statistics
+from vla.overwatch import initialize_overwatch
+
+overwatch = initialize_overwatch(__name__)
+
+
+@dataclass(frozen=True)
+class EpisodeRef:
+    """Where an episode of a dataset comes from, and which samples it gives."""
+
+    file: str  # path below the dataset's root
+    demo: str
+    task: str
+    instruction: str
+    length: int  # samples
+    first_sample: int
+
+
+class LiberoDataset:
+    """Every step of every episode is a sample: what was seen up to it, and the actions from it on.
+
+    Sample t of an episode holds the frames t - (num_frames - 1) * frame_stride, ..., t - frame_stride, t of every
+    camera. History never reaches into another episode: before the first frame, that one is repeated. Of the chunk of
+    actions t, t + 1, ... those past the end repeat the last one and are masked out.
+
+    Args:
+        episodes: checked episodes, at least one.
+        reader: of their frames.
+        processor: says what a window is, and normalises actions and robot states.
+        skipped: one line for each episode that was left out.
+    """
+
+    def __init__(
+        self, episodes: list[Episode], reader: FrameReader, processor: Processor, skipped: list[str] | None = None
+    ) -> None:
+        config = processor.config
+        lengths = np.array([len(episode.rows) for episode in episodes])
+        self._ends = np.cumsum(lengths)
+        self._rows = np.concatenate([episode.rows for episode in episodes])
+        self._stored_actions = np.concatenate([episode.actions for episode in episodes])
+        self._actions = processor.normalize_actions(self._stored_actions)
+        self._proprio = None
+        if config.proprio:
+            self._proprio = processor.normalize_proprio(np.concatenate([episode.proprio for episode in episodes]))
+        self._reader = reader
+        self._cameras = config.cameras
+        self._image_shape = episodes[0].image_shape
+        self._history = np.arange(1 - config.num_frames, 1) * config.frame_stride
+        self._chunk = np.arange(processor.chunk_size)
+        self.skipped = skipped or []
+        starts = self._ends - lengths
+        self.episodes = [
+            EpisodeRef(e.file, e.demo, e.task, e.instruction, len(e.rows), int(start))
+            for e, start in zip(episodes, starts, strict=True)
+        ]
+
+    @classmethod
+    def build(cls, config: LiberoConfig, model_config: ModelConfig, processor: Processor | None) -> Datasets:
+        """Open the data of `config`; see `vla.data.datasets.base.Datasets` for the contract and the errors."""
+        wanted = processor.config if processor else model_config.processor
+        if wanted.action_dim != ACTION_DIM:
+            raise ValueError(
+                f"model.processor.action_dim: LIBERO's actions have {ACTION_DIM} dimensions, got {wanted.action_dim}"
+            )
+        found = scan(config, wanted.cameras, wanted.proprio)
+        train, held_out = split_episodes(found.episodes, config.validation_episodes)
+        if processor is None:
+            statistics = _statistics(train, config)
+            processor = Processor(wanted, model_config.chunk_size, statistics, LIBERO_CONVENTIONS)
+        cache_bytes = config.frame_cache_mb * 2**20
+        make = [
+            cls(part, FrameReader(config.root, cache_bytes), processor, found.skipped) if part else None
+            for part in (train, held_out)
+        ]
+        _report(config, found, make[0], make[1])
+        return Datasets(train=make[0], validation=make[1], collator=ActionCollator(), processor=processor)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Sample `index`; see `MapDataset`.
+
+        Images come time-major, all cameras of the oldest frame first, as views of [S, H, W, 3] memory.
+
+        Raises:
+            IndexError: there is no such sample.
+            BadEpisode: its frames can't be read.
+        """
+        episode, step = self._locate(index)
+        ref = self.episodes[episode]
+        steps = np.maximum(step + self._history, 0)
+        rows = self._rows[ref.first_sample + steps].tolist()
+        images = np.empty((len(rows), len(self._cameras), *self._image_shape, 3), dtype=np.uint8)
+        for number, camera in enumerate(self._cameras):
+            self._reader.read(ref.file, ref.demo, camera, rows, images[:, number])
+        ahead = step + self._chunk
+        sample = {
+            "images": images.reshape(-1, *self._image_shape, 3).transpose(0, 3, 1, 2),
+            "instruction": ref.instruction,
+            "actions": self._actions[ref.first_sample + np.minimum(ahead, ref.length - 1)],
+            "action_mask": ahead < ref.length,
+        }
+        if self._proprio is not None:
+            sample["proprio"] = self._proprio[ref.first_sample + step]
+        return sample
+
+    def sample_label(self, index: int) -> str:
+        """Where sample `index` comes from: `"put_the_bowl_demo.hdf5 demo_3 t=12"`."""
+        episode, step = self._locate(index)
+        return f"{self.episodes[episode].file} {self.episodes[episode].demo} t={step}"
+
+    def episode_actions(self, episode: int) -> np.ndarray:
+        """Actions float32 [T, 7] of episode number `episode`, one for each of its samples, as stored."""
+        ref = self.episodes[episode]
+        return self._stored_actions[ref.first_sample : ref.first_sample + ref.length]
+
+    @property
+    def read_counters(self) -> dict[str, int]:
+        """How this process read its frames: raw frames, cache hits, blocks decoded, files opened, bytes cached."""
+        return {**self._reader.counters, "cached_bytes": self._reader.cached_bytes}
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        index = as_index(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"no sample {index}: there are {len(self)}")
+        episode = int(np.searchsorted(self._ends, index, side="right"))
+        return episode, index - self.episodes[episode].first_sample
+
+
+def split_episodes(episodes: list[Episode], held_out: int) -> tuple[list[Episode], list[Episode]]:
+    """Training episodes, and the last `held_out` of each task.
+
+    Raises:
+        ValueError: a task would keep no episode to train on.
+    """
+    if held_out == 0:
+        return episodes, []
+    total = Counter(episode.task for episode in episodes)
+    for task, count in total.items():
+        if count <= held_out:
+            raise ValueError(
+                f"dataset.validation_episodes: must leave something to train on, got {held_out} of the {count} "
+                f"usable episodes of '{task}'"
+            )
+    seen: Counter[str] = Counter()
+    parts: tuple[list[Episode], list[Episode]] = ([], [])
+    for episode in episodes:
+        seen[episode.task] += 1
+        parts[seen[episode.task] > total[episode.task] - held_out].append(episode)
+    return parts
+
+
+def _statistics(episodes: list[Episode], config: LiberoConfig) -> Statistics:
+    arrays = {"actions": np.concatenate([episode.actions for episode in episodes])}
+    if episodes[0].proprio is not None:
+        arrays["proprio"] = np.concatenate([episode.proprio for episode in episodes])
+    options = {
+        "episodes": [[episode.file, episode.demo, len(episode.rows), episode.alignment] for episode in episodes],
+        "filter_noops": config.filter_noops,
+    }
+    return cached_statistics(arrays, config.root, options)
+
+
+def _report(config: LiberoConfig, found: Scan, train: LiberoDataset, validation: LiberoDataset | None) -> None:
+    files = {episode.file: episode.alignment for episode in found.episodes}
+    alignments = ", ".join(f"{count} {name}" for name, count in sorted(Counter(files.values()).items()))
+    held_out = f"{len(validation.episodes)} episodes, {len(validation):,} samples" if validation else "none"
+    overwatch.info(
+        f"{type(config).dataset_id}: {len(train.episodes)} episodes, {len(train):,} samples of {len(files)} tasks; "
+        f"held out: {held_out}; files with observations before or after their action: {alignments}"
+    )
+    if found.skipped:
+        overwatch.warning(f"{config.root}: skipped {len(found.skipped)} bad episodes or files:")
+        for line in found.skipped:
+            overwatch.warning(f"skipped {line}")

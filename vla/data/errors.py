@@ -1,0 +1,21 @@
+"""Errors of reading data. Their messages are one line that names the file and, where there is one, the demonstration."""
+
+
+class BadEpisode(ValueError):
+    """An episode (or a whole file of them) that can't be trained on, e.g. `a_demo.hdf5: demo_3: no 'actions'`."""
+
+
+class SampleError(RuntimeError):
+    """Reading one sample failed for a reason that the dataset doesn't know; the message names the sample.
+
+    `details` is the traceback of the process that read it.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+def one_line(error: BaseException) -> str:
+    """The message of `error` without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,163 @@
+"""The DataLoader: samples read ahead by worker processes, in the sampler's order, with errors that say what failed."""
+
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from vla.batches import Batch
+from vla.data.datasets.base import MapDataset
+from vla.data.errors import BadEpisode, SampleError, one_line
+from vla.data.samplers import ResumableSampler, SampleIndex
+
+_MASK = 2**64 - 1
+
+
+def mix_seed(seed: int, epoch: int, index: int) -> int:
+    """A well-mixed number in [0, 2^63) of the run's seed, the epoch and the sample (SplitMix64)."""
+    state = 0
+    for value in (seed, epoch, index):
+        state = (state + value + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+def get_dataloader(
+    dataset: MapDataset,
+    sampler: ResumableSampler,
+    collator: Callable[[list[dict[str, Any]]], Batch],
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    prefetch_factor: int = 4,
+    seed: int = 7,
+    pin_memory: bool = False,
+    start_method: str | None = None,
+) -> DataLoader:
+    """Batches of one process. Order and content don't depend on the number of workers.
+
+    Iterating goes from the sampler's position to the end of its epoch; workers stay for the next iteration. No global
+    random number generator is drawn from.
+
+    Args:
+        dataset: what to read.
+        sampler: in which order.
+        collator: makes a batch of samples.
+        batch_size: samples per batch; divides the process's share of a global batch, so that none lies across two.
+        num_workers: processes that read ahead; 0 reads in this one.
+        prefetch_factor: batches that each of them keeps ready.
+        seed: of the run; `rng_seed` of a sample is made of it, the epoch and the sample's number.
+        pin_memory: put batches into page-locked memory.
+        start_method: fork | spawn | forkserver; None is the platform's.
+
+    Raises:
+        ValueError: `batch_size` doesn't fit.
+        BadEpisode, SampleError: while iterating, one line that names the sample which can't be read.
+    """
+    share = sampler.global_batch_size // sampler.world_size
+    if batch_size < 1 or share % batch_size:
+        raise ValueError(f"batch_size must divide a process's share of the global batch ({share}), got {batch_size}")
+    workers: dict[str, Any] = {}
+    if num_workers:
+        workers = {
+            "prefetch_factor": prefetch_factor,
+            "persistent_workers": True,
+            "multiprocessing_context": start_method,
+            "worker_init_fn": _leave_interrupts_to_parent,
+        }
+    return _Loader(
+        _Reading(dataset, seed),
+        batch_size=batch_size,
+        sampler=sampler,
+        collate_fn=_Collating(collator),
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        generator=torch.Generator().manual_seed(seed),
+        **workers,
+    )
+
+
+def _leave_interrupts_to_parent(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the training process saves first and then stops its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _Failure:
+    """An exception on its way from a worker; a raised one would arrive wrapped in a traceback."""
+
+    def __init__(self, error: Exception, label: str) -> None:
+        if isinstance(error, BadEpisode):
+            self.error: Exception = error
+        else:
+            details = "".join(traceback.format_exception(error))
+            self.error = SampleError(f"{label}: {type(error).__name__}: {one_line(error)}", details)
+
+
+class _Reading(Dataset):
+    """The dataset with what the loader adds to its samples."""
+
+    def __init__(self, dataset: MapDataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: SampleIndex) -> dict[str, Any] | _Failure:
+        try:
+            sample = self.dataset[int(index)]
+        except Exception as error:
+            return _Failure(error, self._label(index))
+        epoch = getattr(index, "epoch", 0)
+        added = {
+            "sample_id": int(index),
+            "rng_seed": mix_seed(self.seed, epoch, int(index)),
+            "is_padding": getattr(index, "is_padding", False),
+        }
+        return {**sample, **added}
+
+    def _label(self, index: int) -> str:
+        try:
+            return self.dataset.sample_label(int(index))
+        except Exception:  # a label must not hide the error that it is for
+            return f"sample {int(index)}"
+
+
+class _Collating:
+    def __init__(self, collator: Callable[[list[dict[str, Any]]], Batch]) -> None:
+        self.collator = collator
+
+    def __call__(self, samples: list[dict[str, Any] | _Failure]) -> Batch | _Failure:
+        for sample in samples:
+            if isinstance(sample, _Failure):
+                return sample
+        try:
+            return self.collator(samples)
+        except Exception as error:
+            return _Failure(error, f"batch of samples {[sample['sample_id'] for sample in samples]}")
+
+
+class _Loader(DataLoader):
+    def __iter__(self) -> "_Checked":
+        return _Checked(super().__iter__())
+
+
+class _Checked:
+    """Raises failures that arrive among the batches."""
+
+    def __init__(self, batches: Iterator) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> "_Checked":
+        return self
+
+    def __next__(self) -> Batch:
+        batch = next(self._batches)
+        if isinstance(batch, _Failure):
+            raise batch.error
+        return batch
