@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vla.conf.errors import UserError
-from vla.conf.flags import parse_flags
+from vla.conf.flags import Flags, parse_flags
 from vla.conf.instantiate import instantiate
 from vla.conf.merging import Merger, encode
 from vla.conf.nodes import NULLS, Group, Node, Place, load_file, load_text
@@ -38,9 +38,7 @@ def parse(
     base = defaults if isinstance(defaults, config_class) else None
     layers: list[Node] = [_as_group(defaults)] if isinstance(defaults, Mapping) else []
     if flags.help:
-        from vla.conf.help import print_help
-
-        print_help(config_class, base, layers, flags)
+        _print_help(config_class, base, layers, flags)
         raise SystemExit(0)
     if flags.config_path is not None:
         layers.append(load_file(flags.config_path))
@@ -105,6 +103,26 @@ def _build(config_class: type[Config], base: Config | None, layers: list[Node]) 
     tree = merger.build_dataclass(config_class, base, layers, "")
     config: Config = instantiate(config_class, tree, merger.places)
     return config
+
+
+def _print_help(config_class: type[Config], base: Config | None, layers: list[Node], flags: Flags) -> None:
+    """Print the help for as much of the command line as can be used, and say what can't."""
+    from vla.conf.help import print_help
+
+    notes = []
+    try:
+        layers += [load_file(flags.config_path)] if flags.config_path is not None else []
+        config = _build(config_class, base, layers)
+    except UserError as error:
+        notes, layers = [str(error)], []
+        config = _build(config_class, base, layers)
+    for layer in flags.layers:
+        try:
+            config = _build(config_class, base, [*layers, layer])
+            layers.append(layer)
+        except UserError as error:
+            notes.append(str(error))
+    print_help(config, notes)
 
 
 def _as_group(values: Mapping[str, Any]) -> Group:

@@ -36,7 +36,7 @@ class LiberoConfig(DatasetConfig):
     root: Path | None = None  # folder with *.hdf5 (searched in sub-folders too)
     tasks: tuple[str, ...] = ()  # file names without _demo.hdf5; empty: all
     validation_episodes: int = 1  # episodes held out of each task: its last ones
-    max_episodes_per_task: int | None = None
+    max_episodes_per_task: int | None = None  # the first ones; none: all
     observation_alignment: str = "auto"  # before | after the action of its row | auto (by the file's attributes)
     instruction_source: str = "problem_info"  # problem_info (the file's attribute, else its name) | file_name
     filter_noops: bool = False  # drop steps whose action moves nothing and repeats the gripper command

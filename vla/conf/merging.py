@@ -122,7 +122,7 @@ class Merger:
             raise ConfigError(path, f"must be a group of fields, got {show(node)}{write}", node.place.suffix)
         return node
 
-    def _choose(self, hint: Any, base: Any, groups: Sequence[Group], path: str) -> tuple[type, str | None, int | None]:
+    def _choose(self, hint: Any, base: Any, groups: Sequence[Group], path: str) -> tuple[Any, str | None, int | None]:
         """The class of a group, the name of its type (None where there is no choice), and which of `groups` chose."""
         if not is_choice_type(hint):
             return hint, None, None

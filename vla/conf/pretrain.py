@@ -30,8 +30,8 @@ class LoaderConfig:
 class EvaluationConfig:
     """When held-out data is evaluated during training, and what that decides."""
 
-    every_steps: int | None = None
-    every_epochs: int | None = 1
+    every_steps: int | None = None  # optimizer steps between two evaluations
+    every_epochs: int | None = 1  # epochs between two evaluations, besides
     max_batches: int | None = None  # none: all of the held-out data
     metric: str = "eval/loss"  # decides which checkpoint is best, and early stopping
     mode: str = "min"  # min | max
@@ -48,10 +48,10 @@ class EvaluationConfig:
 class CheckpointConfig:
     """When checkpoints are written (also at the end, and on SIGTERM or SIGINT) and which are kept."""
 
-    every_steps: int | None = None
-    every_epochs: int | None = 1
-    keep_last: int = 2  # the best one is kept besides
-    keep_best: bool = True
+    every_steps: int | None = None  # optimizer steps between two checkpoints
+    every_epochs: int | None = 1  # epochs between two checkpoints, besides
+    keep_last: int = 2  # newest checkpoints that are kept
+    keep_best: bool = True  # keep the one with the best evaluation.metric, besides
 
     def __post_init__(self) -> None:
         require_positive(self, "every_steps", "every_epochs", "keep_last")
@@ -65,16 +65,16 @@ class PretrainConfig:
     dataset: DatasetConfig = field(default_factory=LiberoMiniConfig)
     stage: Stage = Stage.ALIGN
     run_id: str | None = None  # name of the run's folder; none: <model>+<dataset>+<stage>+x<seed>
-    run_root_dir: Path = Path("runs")
+    run_root_dir: Path = Path("runs")  # folder of all runs
     pretrained_checkpoint: Path | None = None  # a run or checkpoint folder to take the weights from (earlier stage)
     resume: str | None = None  # auto (the run's newest checkpoint, if any) | a checkpoint folder
-    seed: int = 7
+    seed: int = 7  # of new weights, the order of samples, and noise
     device: str = "auto"  # auto (CUDA when there is any) | cpu | cuda
     deterministic: bool = False  # deterministic kernels, or an error where there is none
-    log_every_steps: int = 10
+    log_every_steps: int = 10  # optimizer steps between two log lines and entries of metrics.jsonl
     trackers: tuple[str, ...] = ("jsonl", "tensorboard")  # jsonl, tensorboard, wandb; jsonl is always written
-    wandb_project: str = "vla"
-    wandb_entity: str | None = None
+    wandb_project: str = "vla"  # Weights & Biases: project
+    wandb_entity: str | None = None  # Weights & Biases: user or team; none: the default one
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

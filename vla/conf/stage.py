@@ -23,11 +23,11 @@ class Stage(Enum):
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The optimizer; learning rate and weight decay stand in `StageConfig`."""
+    """The optimizer; learning rate and weight decay are fields of the stage."""
 
     name: str = "adamw"  # adamw | sgd
-    betas: tuple[float, float] = (0.9, 0.999)  # AdamW
-    eps: float = 1e-8  # AdamW
+    betas: tuple[float, float] = (0.9, 0.999)  # AdamW: decay of the running gradient and of its square
+    eps: float = 1e-8  # AdamW: added to the denominator
     momentum: float = 0.9  # SGD
     nesterov: bool = False  # SGD
     decay_norms_and_biases: bool = False  # weight decay on tensors with ndim <= 1 and on biases too
@@ -66,15 +66,15 @@ class ScheduleConfig:
 class StageConfig:
     """One stage of a model's training. `trainable` names module groups; all others are frozen."""
 
-    trainable: tuple[str, ...] = ()
+    trainable: tuple[str, ...] = ()  # module groups
     epochs: int = 1  # passes over the dataset; unused when max_steps is set
     max_steps: int | None = None  # optimizer steps in all
     global_batch_size: int = 32  # samples per optimizer step, over all processes
     per_device_batch_size: int = 8  # samples per forward pass of one process
-    learning_rate: float = 1e-4
+    learning_rate: float = 1e-4  # its highest value; the schedule multiplies it
     lr_multipliers: dict[str, float] = field(default_factory=dict)  # module group -> factor of learning_rate
     lr_scaling: str = "none"  # none | linear | sqrt: factor of learning_rate by the number of processes
-    weight_decay: float = 0.01
+    weight_decay: float = 0.01  # decoupled (AdamW), or L2 (SGD)
     max_grad_norm: float | None = 1.0  # none: gradients are not clipped
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import draccus
 
-from vla.conf.checks import require_choice
+from vla.conf.checks import require_choice, require_positive
 from vla.conf.registry import register_enum
 
 
@@ -31,8 +31,11 @@ class DDPConfig(StrategyConfig):
     target: ClassVar[str] = "vla.training.strategies.ddp:DDPStrategy"
     description: ClassVar[str] = "replicated parameters, gradients averaged once per optimizer step"
 
-    find_unused_parameters: bool = False
-    bucket_cap_mb: int = 25
+    find_unused_parameters: bool = False  # for models that leave trainable parameters unused in some steps
+    bucket_cap_mb: int = 25  # megabytes of gradients that are sent together
+
+    def __post_init__(self) -> None:
+        require_positive(self, "bucket_cap_mb")
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,9 @@ class FSDPFullShardConfig(StrategyConfig):
     target: ClassVar[str] = "vla.training.strategies.fsdp:FSDPStrategy"
     description: ClassVar[str] = "FSDP2, parameters re-sharded after the forward pass (ZeRO-3)"
 
-    reshard_after_forward: bool = True
+    reshard_after_forward: bool = True  # false: keep gathered parameters for the backward pass
     reduce_dtype: str = "fp32"  # fp32 | bf16: data type of the gradient reduction
-    cpu_offload: bool = False
+    cpu_offload: bool = False  # keep shards in main memory
 
     def __post_init__(self) -> None:
         require_choice(self, "reduce_dtype", ("fp32", "bf16"))

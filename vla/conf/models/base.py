@@ -22,7 +22,7 @@ class ProcessorConfig:
     proprio: bool = False  # give the model the robot's state
     action_dim: int = 7  # translation (3), axis-angle rotation (3), gripper
     normalization: str = "bounds_q99"  # none | bounds | bounds_q99 | mean_std, of actions (not the gripper) and proprio
-    max_instruction_tokens: int = 64
+    max_instruction_tokens: int = 64  # longer instructions are cut
 
     def __post_init__(self) -> None:
         require("cameras", bool(self.cameras), "must name at least one camera", self.cameras)

@@ -13,16 +13,16 @@ class LLMConfig:
     """A causal language model of the LLaMA family: at random in these sizes, or with the sizes of its weights."""
 
     weights: str | None = None  # local folder or GGUF file, or Hugging Face id; none: sizes below at random
-    vocab_size: int = 32000
-    hidden_size: int = 4096
-    intermediate_size: int = 11008
-    num_layers: int = 32
-    num_heads: int = 32
-    num_kv_heads: int = 32
-    max_position: int = 4096
-    rope_theta: float = 10000.0
-    rms_norm_eps: float = 1e-5
-    tie_embeddings: bool = False
+    vocab_size: int = 32000  # tokens
+    hidden_size: int = 4096  # width
+    intermediate_size: int = 11008  # width inside the MLP
+    num_layers: int = 32  # blocks
+    num_heads: int = 32  # attention heads
+    num_kv_heads: int = 32  # heads of keys and values; fewer than num_heads: grouped-query attention
+    max_position: int = 4096  # tokens of the longest sequence
+    rope_theta: float = 10000.0  # base of the rotary position embedding
+    rms_norm_eps: float = 1e-5  # added to the mean square in norms
+    tie_embeddings: bool = False  # one table for token embeddings and logits
     tokenizer: str | None = None  # folder or Hugging Face id, or "bytes" (UTF-8 bytes); none: that of `weights`
 
     def __post_init__(self) -> None:
@@ -39,14 +39,14 @@ class VGGTConfig:
 
     weights: str | None = "facebook/VGGT-1B"  # local .safetensors, .pt or folder, or Hugging Face id
     img_size: int = 518  # pixels that the position table was trained for
-    patch_size: int = 14
-    embed_dim: int = 1024
+    patch_size: int = 14  # pixels
+    embed_dim: int = 1024  # width
     depth: int = 24  # frame blocks, and as many global blocks
-    num_heads: int = 16
-    mlp_ratio: float = 4.0
+    num_heads: int = 16  # attention heads
+    mlp_ratio: float = 4.0  # width inside the MLP / embed_dim
     patch_embed: str = "dinov2_vitl14_reg"  # dinov2_vit{s,b,l,g2}14_reg | conv
     patch_embed_depth: int = 24  # blocks of the DINOv2 patch embedding
-    patch_embed_heads: int = 16
+    patch_embed_heads: int = 16  # attention heads of the DINOv2 patch embedding
 
     def __post_init__(self) -> None:
         require_positive(self, "img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")
@@ -59,7 +59,7 @@ class GeometryEncoderConfig:
     """From VGGT's tokens of several layers to geometry tokens for the fusion."""
 
     layers: tuple[int, ...] = (22, 23)  # aggregator layers whose tokens are averaged
-    dim: int = 512
+    dim: int = 512  # width of a geometry token
     tokens: str = "patch"  # patch: every patch token (after pooling) | frame: one pooled token per frame (published)
     pool_size: int = 0  # patch tokens of a frame are average-pooled to pool_size x pool_size; 0: all are kept
     use_pointnet: bool = False  # PointNet over predicted world points (runs VGGT's point head)
@@ -79,12 +79,12 @@ class FusionConfig:
     """Cross-attention between language and geometry tokens."""
 
     direction: str = "cross"  # cross: language queries geometry (published) | bidirectional: both ways
-    dim: int = 1024
-    num_layers: int = 4
-    num_heads: int = 16
-    mlp_ratio: float = 4.0
+    dim: int = 1024  # width
+    num_layers: int = 4  # blocks
+    num_heads: int = 16  # attention heads
+    mlp_ratio: float = 4.0  # width inside the MLP / dim
     num_queries: int = 32  # bidirectional: learned queries (Perceiver) that summarise both sides
-    dropout: float = 0.0
+    dropout: float = 0.0  # share of activations set to zero while training
 
     def __post_init__(self) -> None:
         require_choice(self, "direction", ("cross", "bidirectional"))
@@ -100,7 +100,7 @@ class ActionHeadConfig(draccus.ChoiceRegistry):
     target: ClassVar[str] = ""
 
     chunk_size: int = 1  # actions predicted at once, the first for the current frame
-    hidden_dim: int = 512
+    hidden_dim: int = 512  # width
 
     @classmethod
     def default_choice_name(cls) -> str | None:
@@ -119,8 +119,8 @@ class PoseGripperHeadConfig(ActionHeadConfig):
 
     pose_loss: str = "smooth_l1"  # smooth_l1 | l1 | l2
     gripper_loss: str = "l1"  # l1 | bce
-    pose_weight: float = 1.0
-    gripper_weight: float = 0.5
+    pose_weight: float = 1.0  # factor of the pose loss
+    gripper_weight: float = 0.5  # factor of the gripper loss
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,7 +141,7 @@ class ChunkHeadConfig(ActionHeadConfig):
 
     chunk_size: int = 8
     loss: str = "l1"  # l1 | smooth_l1 | l2
-    num_layers: int = 2
+    num_layers: int = 2  # blocks
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -157,13 +157,13 @@ class FlowHeadConfig(ActionHeadConfig):
     target: ClassVar[str] = "vla.models.components.action_heads.flow:FlowHead"
 
     chunk_size: int = 16
-    hidden_dim: int = 256
-    num_layers: int = 4
-    num_heads: int = 8
+    hidden_dim: int = 256  # width
+    num_layers: int = 4  # blocks
+    num_heads: int = 8  # attention heads
     solver: str = "midpoint"  # euler | midpoint
-    num_solver_steps: int = 10
+    num_solver_steps: int = 10  # steps from noise to actions when predicting
     time_sampling: str = "uniform"  # uniform | beta (more weight on noise, as pi0)
-    dropout: float = 0.0
+    dropout: float = 0.0  # share of activations set to zero while training
 
     def __post_init__(self) -> None:
         super().__post_init__()

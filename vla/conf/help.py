@@ -1,0 +1,212 @@
+"""`--help`: the choices first, then the flags of what the command line has chosen, with their values as they now are."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from draccus.utils import is_choice_type
+
+from vla.conf import plugins
+from vla.conf.comments import field_comments, summary
+from vla.conf.merging import encode, field_types, is_open_choice, join
+from vla.conf.models import ModelConfig
+from vla.conf.reading import strip_optional
+from vla.conf.stage import Stage
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_KINDS = {bool: "true|false", int: "int", float: "number", str: "text", Path: "path"}
+_PLAIN_WIDTH = 120  # columns when the output is no terminal
+_VALUE_WIDTH = 24
+_CLOSING = (
+    "Each flag stands with its type (?: or none; [...]: a list, as in --trackers jsonl,tensorboard) and present value.",
+    "Every field can stand in a YAML file, nested as its flag is dotted (--config_path FILE); flags take precedence.",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One flag."""
+
+    flag: str
+    kind: str
+    value: str
+    comment: str
+
+
+@dataclasses.dataclass
+class Section:
+    """Flags of one group of fields, or the members of one choice."""
+
+    title: str
+    about: str = ""
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    choices: list[tuple[str, bool, str]] = dataclasses.field(default_factory=list)  # name, whether chosen, about
+
+
+def print_help(config: Any, notes: list[str], program: str | None = None) -> None:
+    """Print the help of a configuration.
+
+    Args:
+        config: what the command line stands for so far.
+        notes: lines to close with, such as what was wrong with the command line.
+        program: name for the usage line; None: that of this process.
+    """
+    from rich.console import Console
+
+    notes = [*plugins.load_all(), *notes]
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, emoji=False, width=_PLAIN_WIDTH)
+    with console.capture() as capture:
+        console.print(f"usage: {program or Path(sys.argv[0]).name} [--config_path FILE] [--FIELD VALUE ...]")
+        console.print(f"\n{summary(type(config))}. Choices come first (* is chosen), then the flags of what is chosen.")
+        for section in sections(config):
+            _print_section(console, section)
+        console.print()
+        for line in _CLOSING:
+            console.print(line, style="dim")
+        for note in notes:
+            console.print(f"note: {note}", style="yellow")
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def sections(config: Any) -> list[Section]:
+    """All sections of the help, in order."""
+    stage = next((value for value in vars(config).values() if isinstance(value, Stage)), None)
+    groups = list(_groups(config, "", "", stage))
+    # The stage's hyper-parameters are what is changed most: they follow the run's own fields.
+    run, others = groups[:1], groups[1:]
+    first = [section for section, of_stage in others if of_stage]
+    rest = [section for section, of_stage in others if not of_stage]
+    return [*_choices(config, stage), *(section for section, _ in run), *first, *rest]
+
+
+def _choices(config: Any, stage: Stage | None) -> Iterator[Section]:
+    """Every choice that is open in `config`, with one line about each member."""
+    for path, hint, value in _fields(config, "", stage):
+        if is_choice_type(hint) and is_open_choice(hint):
+            chosen = hint.get_choice_name(type(value)) if value is not None else None
+            known = hint.get_known_choices()
+            rows = [
+                (name, name == chosen, about(known[name]) if name in known else "does not load, see the end")
+                for name in plugins.choice_names(hint)
+            ]
+            yield Section(f"--{path}.type", choices=rows)
+        elif isinstance(value, Stage):
+            model = getattr(config, "model", None)
+            rows = [
+                (item.value, item == value, f"trains {', '.join(model.stage(item).trainable)}" if model else "")
+                for item in Stage
+            ]
+            yield Section(f"--{path}", choices=rows)
+
+
+def _fields(config: Any, path: str, stage: Stage | None) -> Iterator[tuple[str, Any, Any]]:
+    """Path, type and value of every field, top level first, without those of other stages."""
+    inner = []
+    for name, hint in field_types(type(config)).items():
+        hint, _ = strip_optional(hint)
+        value = getattr(config, name)
+        if _is_other_stage(config, name, stage):
+            continue
+        yield join(path, name), hint, value
+        if dataclasses.is_dataclass(value):
+            inner.append((value, join(path, name)))
+    for value, inner_path in inner:
+        yield from _fields(value, inner_path, stage)
+
+
+def about(choice: Any) -> str:
+    """One line about a registered class: its `description` if it has one, else of its docstring."""
+    return getattr(choice, "description", "") or summary(choice)
+
+
+def _is_other_stage(config: Any, name: str, stage: Stage | None) -> bool:
+    names = {item.field_name for item in Stage if item != stage}
+    return isinstance(config, ModelConfig) and name in names
+
+
+def _groups(config: Any, path: str, name: str, stage: Stage | None) -> Iterator[tuple[Section, bool]]:
+    """A section for each group of fields, and whether it is of the chosen stage."""
+    comments = field_comments(type(config))
+    section = Section(f"--{path}.*" if path else "Run", about(type(config)) if path else "")
+    nested, hidden = [], []
+    for key, hint in field_types(type(config)).items():
+        value = getattr(config, key)
+        if _is_other_stage(config, key, stage):
+            hidden.append(f"--{join(path, key)}.*")
+        elif dataclasses.is_dataclass(value):
+            nested.append((value, join(path, key), key))
+        elif not isinstance(value, Stage):  # it stands among the choices
+            section.rows.append(Row(f"--{join(path, key)}", kind(hint), show(value), comments.get(key, "")))
+    if name:
+        section.about = f"{name}: {section.about}"
+    if hidden:
+        section.about += f" (other stages: {', '.join(hidden)})"
+    of_stage = stage is not None and f".{stage.field_name}" in path
+    if section.rows or not path:
+        yield section, of_stage
+    for value, inner_path, key in nested:
+        hint = strip_optional(field_types(type(config))[key])[0]
+        chosen = hint.get_choice_name(type(value)) if is_choice_type(hint) and is_open_choice(hint) else ""
+        yield from _groups(value, inner_path, chosen, stage)
+
+
+def kind(hint: Any) -> str:
+    """A short name for a field's type."""
+    hint, optional = strip_optional(hint)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is dict:
+        name = f"{{name: {kind(arguments[1])}}}"
+    elif origin in (tuple, list, set, frozenset):
+        repeated = len(arguments) == 1 or arguments[-1] is Ellipsis
+        name = f"[{kind(arguments[0])}...]" if repeated else f"[{', '.join(kind(item) for item in arguments)}]"
+    elif origin is typing.Literal:
+        name = "|".join(str(item) for item in arguments)
+    elif isinstance(hint, type) and issubclass(hint, Enum):
+        name = "|".join(str(item.value) for item in hint)
+    else:
+        name = _KINDS.get(hint, getattr(hint, "__name__", "value"))
+    return name + ("?" if optional else "")
+
+
+def show(value: Any) -> str:
+    """A value as it can be typed after its flag."""
+    plain = encode(value)
+    if isinstance(plain, bool) or plain is None:
+        return "none" if plain is None else str(plain).lower()
+    if isinstance(plain, list):
+        return "[" + ", ".join(show(item) for item in plain) + "]"
+    if isinstance(plain, dict):
+        return "{" + ", ".join(f"{key}: {show(item)}" for key, item in plain.items()) + "}"
+    if isinstance(value, Path) and value.is_absolute() and value.is_relative_to(Path.cwd()):
+        return str(value.relative_to(Path.cwd()))
+    return f"{plain:g}" if isinstance(plain, float) else str(plain)
+
+
+def _print_section(console: Console, section: Section) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console.print()
+    console.print(Text.assemble((section.title, "bold cyan"), f"  {section.about}" if section.about else ""))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(width=1)
+    table.add_column(no_wrap=True)
+    for name, chosen, about in section.choices:
+        table.add_row(Text("*" if chosen else ""), Text(name, "bold green" if chosen else ""), Text(about))
+    if section.rows:
+        table.add_column(max_width=_VALUE_WIDTH, style="green")
+        table.add_column(ratio=1)
+    for row in section.rows:
+        flag = Text.assemble(row.flag, " ", (row.kind, "dim"))
+        table.add_row("", flag, Text(row.value), Text(row.comment))
+    console.print(table)
