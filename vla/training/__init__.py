@@ -1,0 +1,1 @@
+"""Training: the one loop, its strategies, optimisation, checkpoints and trackers."""

@@ -1,0 +1,114 @@
+"""From datasets to the micro-batches of every optimizer step, starting at any step."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from vla.batches import Batch
+from vla.conf.pretrain import PretrainConfig
+from vla.data.loader import get_dataloader
+from vla.data.materialize import Datasets
+from vla.data.samplers import DistributedSampler, ResumableSampler, SplitModalitySampler
+from vla.overwatch.distributed import DistState
+from vla.training.metrics import StepClock
+from vla.training.seeding import preserved_rng
+from vla.training.state import TrainerState
+
+PROBE_SAMPLES = 8
+
+
+def get_sampler(dataset: Any, config: PretrainConfig, dist: DistState) -> ResumableSampler:
+    """The sampler of a training run.
+
+    `SplitModalitySampler` (no step mixes samples with and without images) where the dataset can tell them apart and
+    `loader.split_modality` asks for it: always, or auto in a finetune stage; else `DistributedSampler`.
+    """
+    options = {
+        "global_batch_size": config.stage_config.global_batch_size, "rank": dist.rank, "world_size": dist.world_size,
+        "seed": config.seed,
+    }  # fmt: skip
+    choice = config.loader.split_modality
+    if choice == "always" or (choice == "auto" and "finetune" in config.stage.value):
+        if hasattr(dataset, "modality_lengths"):
+            return SplitModalitySampler(dataset.modality_lengths(), **options)
+    return DistributedSampler(len(dataset), **options)
+
+
+class DataFeed:
+    """The batches of a run for one process; all processes get equally many.
+
+    Args:
+        datasets: what to read.
+        config: the run.
+        dist: this process.
+        clock: is told how long the loop waited.
+    """
+
+    def __init__(self, datasets: Datasets, config: PretrainConfig, dist: DistState, clock: StepClock) -> None:
+        self.datasets, self._config, self._dist, self._clock = datasets, config, dist, clock
+        self.sampler = get_sampler(datasets.train, config, dist)
+        self._accumulation = config.stage_config.grad_accumulation_steps(dist.world_size)
+        self._loader = self._get_loader(datasets.train, self.sampler, config.loader.num_workers)
+
+    def _get_loader(self, dataset: Any, sampler: Any, num_workers: int) -> DataLoader:
+        return get_dataloader(
+            dataset, sampler, self.datasets.collator, batch_size=self._config.stage_config.per_device_batch_size,
+            num_workers=num_workers, prefetch_factor=self._config.loader.prefetch_factor, seed=self._config.seed,
+            pin_memory=self._dist.device.startswith("cuda"),
+        )  # fmt: skip
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps per epoch; the last one may have fewer samples."""
+        return self.sampler.steps_per_epoch
+
+    def samples_in_step(self, step_in_epoch: int) -> int:
+        """Samples of an optimizer step, all processes together, without padding."""
+        size = self.sampler.global_batch_size
+        return min(size, self.sampler.samples_per_epoch - step_in_epoch * size)
+
+    def windows(self, state: TrainerState) -> Iterator[list[Batch]]:
+        """The micro-batches of every optimizer step from `state` to the end of the run.
+
+        The loop advances `state` between two windows.
+        """
+        while not state.finished:
+            self.sampler.set_position(state.epoch, state.step_in_epoch)
+            with preserved_rng(), self._clock.waiting():  # making an iterator draws a number; a resumed run makes more
+                batches = iter(self._loader)
+            while True:
+                with self._clock.waiting():
+                    window = list(islice(batches, self._accumulation))
+                if not window:
+                    break
+                yield window
+                if state.finished:
+                    return
+            if state.step_in_epoch:
+                raise RuntimeError(f"the data ended at step {state.step_in_epoch} of {self.steps_per_epoch}")
+
+    def evaluation_batches(self) -> Iterator[Batch]:
+        """Held-out data: all of it, or the same `evaluation.max_batches` global batches each time."""
+        dataset, config = self.datasets.validation, self._config
+        limit = config.evaluation.max_batches
+        sampler = DistributedSampler(
+            len(dataset), global_batch_size=config.stage_config.global_batch_size, rank=self._dist.rank,
+            world_size=self._dist.world_size, seed=config.seed, shuffle=limit is not None,
+        )  # fmt: skip
+        loader = self._get_loader(dataset, sampler, config.loader.num_workers)
+        with preserved_rng():
+            batches = iter(loader)
+        yield from islice(batches, None if limit is None else limit * self._accumulation)
+
+    def probe(self) -> Batch:
+        """The first few training samples, in the order of the dataset."""
+        dataset = self.datasets.train
+        sampler = DistributedSampler(len(dataset), global_batch_size=PROBE_SAMPLES, shuffle=False)
+        loader = get_dataloader(
+            dataset, sampler, self.datasets.collator, batch_size=PROBE_SAMPLES, num_workers=0, prefetch_factor=2,
+            seed=self._config.seed, pin_memory=False,
+        )  # fmt: skip
+        with preserved_rng():
+            return next(iter(loader))

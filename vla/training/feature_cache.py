@@ -1,0 +1,128 @@
+"""What frozen module groups compute is computed once for an input and then reused."""
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vla.batches import Batch
+from vla.models.base import BaseModel, FeatureSource
+from vla.overwatch import initialize_overwatch
+
+overwatch = initialize_overwatch(__name__)
+
+MAX_BYTES = 4 * 2**30  # host memory per process
+
+Features = dict[str, Tensor]
+Compute = Callable[[FeatureSource, Batch], Features]  # a batch of one sample, as loaded -> its features, each [1, ...]
+
+
+def frozen_sources(model: BaseModel) -> dict[str, FeatureSource]:
+    """By module group, the feature sources whose group is frozen."""
+    return {name: source for name, source in model.feature_sources().items() if name in model.frozen_groups}
+
+
+def take(batch: Batch, rows: list[int]) -> Batch:
+    """The given samples of `batch`, in that order."""
+    index = torch.tensor(rows)
+    return replace(batch, **{item.name: _take(getattr(batch, item.name), rows, index) for item in fields(batch)})
+
+
+def _take(value: Any, rows: list[int], index: Tensor) -> Any:
+    if isinstance(value, Tensor):
+        return value[index.to(value.device)]
+    if isinstance(value, list):
+        return [value[row] for row in rows]
+    if isinstance(value, dict):
+        return {key: _take(item, rows, index) for key, item in value.items()}
+    return value
+
+
+class FeatureCache:
+    """Keeps features in host memory by the key that their source gives for a sample.
+
+    Every sample is computed alone, so its features have the same bits whichever samples came with it in a batch:
+    a run that resumes with an empty cache, or on another number of processes, goes on with the same numbers.
+    What doesn't fit any more is computed anew each time.
+
+    Args:
+        sources: by module group.
+        compute: runs a source (see `Compute`).
+        agree: turns a number of this process into the largest of all processes. Where parameters are sharded all
+            processes must compute together; None where each can compute alone.
+        max_bytes: limit of the memory.
+    """
+
+    def __init__(
+        self, sources: dict[str, FeatureSource], compute: Compute, agree: Callable[[int], int] | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:  # fmt: skip
+        self.sources = dict(sources)
+        self.num_bytes = 0
+        self.num_computed = 0
+        self._compute, self._agree, self._max_bytes = compute, agree, max_bytes
+        self._store: dict[Hashable, Features] = {}
+
+    def admit(self, batch: Batch, num_samples: int) -> None:
+        """Give up the sources whose features of `num_samples` samples would not fit; judged by `batch`, a few of them.
+
+        A source that is given up costs nothing: the model computes its features with the rest, a batch at a time.
+        """
+        needed: dict[str, float] = {}
+        for group, source in self.sources.items():
+            keys = source.keys(batch)
+            features = self._compute(source, take(batch, [0]))
+            distinct = len(set(keys)) / len(keys)
+            needed[group] = sum(value.nbytes for value in features.values()) * distinct * num_samples
+        room: float = self._max_bytes
+        for group in sorted(needed, key=needed.__getitem__):
+            if needed[group] > room:
+                overwatch.info(
+                    f"features of {group} are not cached: {needed[group] / 2**30:.1f} GiB would be needed,"
+                    f" {room / 2**30:.1f} GiB are left"
+                )
+                del self.sources[group]
+            else:
+                room -= needed[group]
+
+    def fill(self, batch: Batch, scope: str) -> Batch:
+        """`batch` (as loaded, on the host) with `features` from all sources.
+
+        Args:
+            scope: name of the dataset that the samples are from; keys are only unique inside it.
+        """
+        features = dict(getattr(batch, "features", {}))
+        for group, source in self.sources.items():
+            keys = [(scope, group, key) for key in source.keys(batch)]
+            found = self._look_up(keys, source, batch)
+            features |= {name: torch.stack([found[key][name] for key in keys]) for name in found[keys[0]]}
+        return replace(batch, features=features) if self.sources else batch  # type: ignore[call-arg]
+
+    def _look_up(self, keys: list[Hashable], source: FeatureSource, batch: Batch) -> dict[Hashable, Features]:
+        found = {key: self._store[key] for key in keys if key in self._store}
+        missing = {key: row for row, key in reversed(list(enumerate(keys))) if key not in found}
+        for key, row in self._rounds(missing):
+            features = {
+                name: value[0].detach().to("cpu", copy=True)
+                for name, value in self._compute(source, take(batch, [row])).items()
+            }
+            if key is not None:
+                self.num_computed += 1
+                found[key] = features
+                self._keep(key, features)
+        return found
+
+    def _rounds(self, missing: dict[Hashable, int]) -> Iterable[tuple[Hashable | None, int]]:
+        """What to compute, one sample after the other; key None: only to keep other processes company."""
+        yield from missing.items()
+        if self._agree is not None:
+            for _ in range(self._agree(len(missing)) - len(missing)):
+                yield None, 0
+
+    def _keep(self, key: Hashable, features: Features) -> None:
+        size = sum(value.nbytes for value in features.values())
+        if self.num_bytes + size <= self._max_bytes:
+            self._store[key] = features
+            self.num_bytes += size

@@ -1,0 +1,31 @@
+"""From a checkpoint to a model that predicts."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from vla.conf import cli
+from vla.conf.pretrain import PretrainConfig
+from vla.data.processor import Processor
+from vla.models.base import BaseModel
+from vla.models.materialize import get_model
+from vla.training.checkpoint import CONFIG, load_weights
+from vla.training.checkpoint_files import read_manifest
+from vla.training.checkpoint_store import find_checkpoint
+
+
+def load_for_inference(path: Path, device: str = "cpu") -> tuple[PretrainConfig, Processor, BaseModel]:
+    """What a checkpoint needs to predict: its run's configuration, its Processor, and its model in evaluation mode.
+
+    Args:
+        path: a checkpoint folder, or a run folder (then its best checkpoint, else its last).
+        device: where the model goes.
+
+    Raises:
+        UserError: there is no complete checkpoint, or a published backbone that it leaves out can't be found.
+    """
+    folder = find_checkpoint(path, prefer="best")
+    config = cli.load(PretrainConfig, folder / CONFIG)
+    needs_published = bool(read_manifest(folder)["groups_as_published"])
+    model = get_model(replace(config.model, pretrained=needs_published), seed=config.seed)
+    load_weights(model, folder)
+    return config, Processor.load(folder), model.to(device).eval()

@@ -1,0 +1,88 @@
+"""What a run tells the world: metrics of the training steps, averaged over the log interval, and evaluations."""
+
+import time
+from typing import Any
+
+from torch import Tensor
+
+from vla.conf.pretrain import PretrainConfig
+from vla.overwatch.distributed import DistState
+from vla.training.intervals import Interval
+from vla.training.metrics import StepClock, WeightedSums
+from vla.training.progress import ProgressDisplay
+from vla.training.state import TrainerState
+from vla.training.tasks.base import TaskOutput
+from vla.training.trackers import Trackers
+
+
+class Monitor:
+    """Collects metrics and passes them to trackers and console. A context: open while the run goes on.
+
+    Args:
+        config: the run.
+        dist: this process; only the main one writes.
+        state: where the run stands; `elapsed` is kept up to date here.
+        clock: times of the steps.
+    """
+
+    def __init__(self, config: PretrainConfig, dist: DistState, state: TrainerState, clock: StepClock) -> None:
+        self.sums, self.clock = WeightedSums(), clock
+        self.settings: dict[str, Any] = {}
+        self.tracker_state: dict[str, Any] = {}
+        self._config, self._dist, self._state = config, dist, state
+        self._interval = Interval(steps=config.log_every_steps)
+        self._learning_rate = 0.0
+
+    def __enter__(self) -> "Monitor":
+        self._started = time.perf_counter() - self._state.elapsed
+        self._trackers = Trackers(
+            self._config, is_main=self._dist.is_main, step=self._state.global_step, settings=self.settings,
+            state=self.tracker_state,
+        )  # fmt: skip
+        self._progress = ProgressDisplay(
+            self._state.total_steps, self._state.global_step, self._config.resolved_run_id, is_main=self._dist.is_main
+        )
+        self.clock.clear()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.update_elapsed()
+        self.tracker_state = self._trackers.state_dict()
+        self._progress.close()
+        self._trackers.close()
+
+    def add_micro_batch(self, output: TaskOutput, loss: Tensor, weight: float) -> None:
+        """Take in a micro-batch: its loss as optimised (sum and weight) and its task's logs."""
+        self.sums.add("loss", loss, weight)
+        for name, (total, count) in output.logs.items():
+            self.sums.add(name, total, count)
+
+    def add_step(self, grad_norm: float, learning_rate: float) -> None:
+        """Take in an optimizer step: the gradient's norm before clipping, and the learning rate that it used."""
+        self.sums.add("grad_norm", grad_norm)
+        self._learning_rate = learning_rate
+
+    def log_when_due(self, extra: dict[str, float]) -> None:
+        """After every step: write the averages since the last time when it is time to. All processes must call it."""
+        self._progress.advance(self._state.global_step)
+        if not self._interval.due(self._state):
+            return
+        metrics = {"learning_rate": self._learning_rate, **self.sums.means(self._dist), **extra, **self.clock.metrics()}
+        self.write({f"train/{name}": value for name, value in metrics.items()})
+        self.sums.clear()
+        self.clock.clear()
+
+    def write(self, metrics: dict[str, float]) -> None:
+        """Pass `metrics` to trackers and console as those of the current step."""
+        self.update_elapsed()
+        head = {"epoch": self._state.fractional_epoch, "time": self._state.elapsed}
+        self._trackers.write(self._state.global_step, {**head, **metrics})
+        self._progress.show(self._state.global_step, metrics)
+
+    def update_elapsed(self) -> None:
+        """Bring `state.elapsed` up to date."""
+        self._state.elapsed = time.perf_counter() - self._started
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the trackers need to go on, as JSON values; `sums` has a state of its own."""
+        return self._trackers.state_dict()

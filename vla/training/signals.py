@@ -1,0 +1,54 @@
+"""Stop requests by signal: the step that runs is finished and saved before the program ends."""
+
+import os
+import signal
+import threading
+from types import FrameType
+
+from vla.overwatch import initialize_overwatch
+
+overwatch = initialize_overwatch(__name__)
+
+STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")  # batch systems send the first or the last before time is up
+
+
+class StopSignals:
+    """Context in which SIGTERM, SIGINT and SIGUSR1 ask for a stop instead of ending the process.
+
+    A second SIGINT raises KeyboardInterrupt at once. Outside the main thread, where Python allows no handlers, the
+    context does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None  # name of the first signal
+        self._pid = os.getpid()
+        self._previous: dict[int, object] = {}
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a signal has come."""
+        return self.received is not None
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            for name in STOP_SIGNALS:
+                number = getattr(signal, name, None)  # Windows has no SIGUSR1
+                if number is not None:
+                    self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # type: ignore[arg-type]
+        self._previous.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a forked worker process inherits the handler, but not the task of stopping
+            return
+        name = signal.Signals(number).name
+        if number == signal.SIGINT and self.received is not None:
+            raise KeyboardInterrupt
+        if self.received is None:
+            hint = "; again to stop at once, without saving" if number == signal.SIGINT else ""
+            overwatch.warning(f"{name}: stopping after this step, and saving{hint}")
+        self.received = self.received or name

@@ -1,0 +1,295 @@
+"""`TrainStrategy`: the one training loop, and the hooks that a parallelism fills. As it stands it is one process."""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from vla.batches import Batch
+from vla.conf.pretrain import PretrainConfig
+from vla.data.materialize import Datasets
+from vla.errors import UserError
+from vla.models.base import BaseModel, FeatureSource, ModelOutput
+from vla.overwatch import initialize_overwatch
+from vla.overwatch.distributed import DistState, gather_objects
+from vla.training.checkpoint import restore_checkpoint, save_checkpoint
+from vla.training.checkpoint_store import CheckpointStore
+from vla.training.data_feed import DataFeed
+from vla.training.early_stopping import BestMetric
+from vla.training.feature_cache import FeatureCache, frozen_sources
+from vla.training.intervals import Interval
+from vla.training.metrics import StepClock
+from vla.training.monitor import Monitor
+from vla.training.optim import freeze_multiplied_by_zero, get_optimizer, lr_scale, parameter_owners
+from vla.training.precision import LossScaler, autocast_context
+from vla.training.result import NonFiniteError, TrainingResult
+from vla.training.schedules import get_schedule, set_learning_rate
+from vla.training.seeding import preserved_rng, seed_everything
+from vla.training.signals import StopSignals
+from vla.training.state import TrainerState
+from vla.training.tasks.base import Task
+from vla.training.window import WindowWeights, weigh_window
+
+overwatch = initialize_overwatch(__name__)
+
+Result = TypeVar("Result")
+
+
+class TrainStrategy:
+    """Trains a model. Subclasses spread it over processes by overriding hooks, never the loop.
+
+    Args:
+        config: the run; `config.stage_config` holds its hyper-parameters.
+        model: stage applied: frozen groups are frozen.
+        dist: this process.
+    """
+
+    shards_parameters = False  # whether a process can run no part of the model without the others
+
+    def __init__(self, config: PretrainConfig, model: BaseModel, dist: DistState) -> None:
+        self.config, self.stage, self.model, self.dist = config, config.stage_config, model, dist
+
+    # ---------------------------------------------------------------- hooks
+
+    def wrap_model(self) -> None:
+        """Put the model where it runs. Afterwards `self.model` still is the model, with parameters in place."""
+        self.model.to(self.dist.device)
+
+    def forward(self, batch: Batch) -> ModelOutput:
+        """The model's forward pass."""
+        return self.model(batch)
+
+    def call(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Run a function that uses the model otherwise than by `forward`."""
+        return function(*args)
+
+    def forward_context(self, sync: bool) -> AbstractContextManager:
+        """Around forward and backward pass of a micro-batch; with `sync` the gradients are averaged at its end."""
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """Backpropagate the loss of a micro-batch."""
+        self.scaler.scale(loss).backward()
+
+    def clip_grad_norm(self, max_norm: float | None) -> float:
+        """Clip the gradient to `max_norm`, if any; returns its norm before, over all parameters."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        self.scaler.unscale(parameter.grad for parameter in parameters)
+        norm = self.gather(torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters]))
+        if max_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm.to(self.dist.device))
+        return norm.item()
+
+    def optimizer_step(self) -> None:
+        """Update the parameters."""
+        self.optimizer.step()
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """A tensor of this process (weight, optimizer state, norm) as the whole one, on the host.
+
+        All processes call it, in the same order.
+        """
+        return tensor.detach().cpu()
+
+    def scatter(self, whole: Tensor, like: Tensor) -> Tensor:
+        """The inverse of `gather`: this process's part of `whole`, placed like `like`."""
+        return whole.to(like.device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights and buffers by name as this process holds them; `gather` makes them whole."""
+        return self.model.state_dict(keep_vars=True)
+
+    def inference_model(self) -> Any:
+        """What a task evaluates: called like the model, with the model's methods."""
+        return self.model
+
+    # ---------------------------------------------------------------- set-up
+
+    def run_setup(self, task: Task, datasets: Datasets, resume_from: Path | None = None) -> None:
+        """Make everything that training needs, and go to where `resume_from` was written.
+
+        Raises:
+            UserError: the settings don't fit the number of processes, nothing trains, or the checkpoint is of
+                another run.
+        """
+        config, stage, dist = self.config, self.stage, self.dist
+        self.task = task
+        self.micro_batches = stage.grad_accumulation_steps(dist.world_size)
+        seed_everything(config.seed, dist.rank)
+        freeze_multiplied_by_zero(self.model, stage)
+        self.owners = parameter_owners(self.model)
+        if stage.gradient_checkpointing:
+            self.model.set_gradient_checkpointing(True)
+        self.wrap_model()
+        self.optimizer = get_optimizer(self.model, stage, self.owners, dist.world_size)
+        self.scaler = LossScaler(enabled=stage.precision == "fp16")
+        clock = StepClock()
+        self.feed = DataFeed(datasets, config, dist, clock)
+        steps_per_epoch = self.feed.steps_per_epoch
+        self.state = TrainerState(stage.max_steps or stage.epochs * steps_per_epoch, steps_per_epoch)
+        self.schedule = get_schedule(stage.schedule, self.state.total_steps)
+        self.monitor = Monitor(config, dist, self.state, clock)
+        self.best = BestMetric(config.evaluation)
+        self.store = CheckpointStore(config.run_dir, config.checkpoint)
+        self.features = self._get_feature_cache(datasets)
+        self._saved_step: int | None = None
+        if resume_from is not None:
+            restore_checkpoint(self, resume_from)
+            self._saved_step = self.state.global_step
+        if dist.is_main:
+            self.store.rewind(self.state.global_step)
+
+    def _get_feature_cache(self, datasets: Datasets) -> FeatureCache:
+        enabled = self.stage.cache_frozen_features and not getattr(datasets.train, "augments", False)
+        cache = FeatureCache(
+            frozen_sources(self.model) if enabled else {}, self._compute_features,
+            self._largest_of_all if self.shards_parameters else None,
+        )  # fmt: skip
+        if cache.sources:
+            with preserved_rng():
+                cache.admit(self.feed.probe(), len(datasets.train))
+        return cache
+
+    # ---------------------------------------------------------------- the loop
+
+    def run_training(self) -> TrainingResult:
+        """Train until the steps are done, early stopping ends it, or a signal asks for a stop.
+
+        Raises:
+            NonFiniteError: a gradient is not finite; nothing was updated with it.
+        """
+        reason = "completed"
+        self.model.train()
+        with StopSignals() as signals, self.monitor, closing(self.feed.windows(self.state)) as windows:
+            for window in windows:
+                weights = weigh_window(self.task, window, self.stage.loss_reduction, signals.stop_requested, self.dist)
+                if weights.stop:  # a signal to any process reaches all of them at the same step
+                    reason = signals.received or "a signal to another process"
+                    self.save()
+                    break
+                self.train_step(window, weights)
+                self.state.advance()
+                self.monitor.log_when_due(self._counters())
+                improved = self.evaluate_when_due()
+                self.save_when_due(improved)
+                if self.best.should_stop:
+                    reason = "early stopping"
+                    break
+        last = self.store.newest() if self.dist.is_main else None
+        return TrainingResult(self.state.global_step, reason, self.best.value, self.store.best(), last)
+
+    def train_step(self, window: list[Batch], weights: WindowWeights) -> None:
+        """One optimizer step on the micro-batches of `window`, as loaded."""
+        with self.monitor.clock.working(self.feed.samples_in_step(self.state.step_in_epoch)):
+            set_learning_rate(self.optimizer, self.schedule(self.state.global_step))
+            if weights.total:
+                self.accumulate(window, weights)
+                self.update()
+            else:  # nothing but padding and masked values: there is no mean of nothing
+                self.state.skipped_steps += 1
+                overwatch.warning(f"step {self.state.global_step}: no value to learn from, skipped")
+
+    def accumulate(self, window: list[Batch], weights: WindowWeights) -> None:
+        """Forward and backward passes of a window. Gradients become those of the mean over the global batch."""
+        scale = self.dist.world_size / weights.total  # the processes' gradients are averaged, not summed
+        for number, (loaded, share, count) in enumerate(zip(window, weights.shares, weights.counts, strict=True)):
+            batch = self.prepare(loaded, "train")
+            with self.forward_context(sync=number == len(window) - 1):
+                with self.autocast():
+                    output = self.forward(batch)
+                result = self.task.loss(output, batch)
+                loss = result.loss_sum * share
+                self.backward(loss * scale)
+            self.monitor.add_micro_batch(result, loss, count)
+
+    def update(self) -> None:
+        """Clip, step, and start the next accumulation. All processes see the same norm and so decide alike."""
+        norm = self.clip_grad_norm(self.stage.max_grad_norm)
+        finite = math.isfinite(norm)
+        if finite:
+            self.optimizer_step()
+        elif self.scaler.may_overflow:
+            self.state.overflow_steps += 1
+        else:
+            raise NonFiniteError(f"step {self.state.global_step}: the gradient is not finite (norm {norm})")
+        self.scaler.update(overflow=not finite)
+        self.optimizer.zero_grad(set_to_none=True)
+        rate = self.stage.learning_rate * lr_scale(self.stage.lr_scaling, self.dist.world_size)
+        self.monitor.add_step(norm, rate * self.schedule(self.state.global_step))
+
+    def prepare(self, batch: Batch, scope: str) -> Batch:
+        """A batch as loaded, with cached features, on the device as the model takes it. `scope`: train | eval."""
+        return self.task.prepare(self.features.fill(batch, scope), self.dist.device)
+
+    def autocast(self) -> AbstractContextManager:
+        """The numeric precision of the stage."""
+        return autocast_context(self.stage.precision, self.dist.device)
+
+    @torch.no_grad()
+    def _compute_features(self, source: FeatureSource, batch: Batch) -> dict[str, Tensor]:
+        with self.autocast():
+            return self.call(source.compute, self.task.prepare(batch, self.dist.device))
+
+    def _largest_of_all(self, number: int) -> int:
+        return max(gather_objects(number, self.dist))
+
+    def _counters(self) -> dict[str, float]:
+        counters: dict[str, float] = {}
+        if self.scaler.enabled:
+            counters |= {"loss_scale": self.scaler.value, "overflow_steps": self.state.overflow_steps}
+        if self.state.skipped_steps:
+            counters["skipped_steps"] = self.state.skipped_steps
+        return counters
+
+    # ---------------------------------------------------------------- evaluating and saving
+
+    def evaluate_when_due(self) -> bool:
+        """Evaluate and write the metrics, if it is time to; returns whether they are the best so far."""
+        evaluation = self.config.evaluation
+        due = Interval(evaluation.every_steps, evaluation.every_epochs).due(self.state)
+        if self.feed.datasets.validation is None or not due:
+            return False
+        metrics = self.evaluate()
+        self.monitor.write(metrics)
+        return self.best.update(metrics, self.state.global_step)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Metrics on the held-out data, exact for any number of processes. The training goes on as if it had not been.
+
+        Raises:
+            UserError: nothing is held out.
+        """
+        if self.feed.datasets.validation is None:
+            raise UserError("evaluation: the dataset holds no episodes out (dataset.validation_episodes)")
+        self.model.eval()
+        with preserved_rng(), self.autocast():
+            batches = (self.prepare(batch, "eval") for batch in self.feed.evaluation_batches())
+            metrics = self.task.evaluate(self.inference_model(), batches, self.dist)
+        self.model.train()
+        return metrics
+
+    def save_when_due(self, improved: bool) -> None:
+        """Save if it is time to, or if the last evaluation was the best, or the last of all."""
+        checkpoint = self.config.checkpoint
+        due = Interval(checkpoint.every_steps, checkpoint.every_epochs).due(self.state)
+        if due or (improved and checkpoint.keep_best) or self.best.should_stop:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint of the current step, unless there is one. An error of the disk doesn't end the run."""
+        step = self.state.global_step
+        if self._saved_step == step:
+            return
+        self.monitor.update_elapsed()
+        try:
+            save_checkpoint(self, self.store.path(step))
+            if self.dist.is_main:
+                self.store.record(step, self.best.step, self.best.value, self.config.evaluation.metric)
+        except OSError as error:  # the last good checkpoint stays
+            overwatch.error(f"step {step} is NOT saved: {error}")
+        self._saved_step = step

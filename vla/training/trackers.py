@@ -1,0 +1,162 @@
+"""Trackers: where metrics are written. Only the main process has any."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import jsonlines
+
+from vla.conf.pretrain import PretrainConfig
+from vla.errors import UserError
+from vla.overwatch import initialize_overwatch
+
+overwatch = initialize_overwatch(__name__)
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Tracker(Protocol):
+    """Takes metrics as they come."""
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Metrics after optimizer step `step`; `epoch` and `time` (seconds of training) are among them."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it needs to go on with the same run later, as JSON values."""
+        ...
+
+    def close(self) -> None:
+        """Flush; nothing is written any more."""
+        ...
+
+
+def cut_after(path: Path, step: int) -> int:
+    """Drop the lines of a metrics file past `step`, and a torn one; returns how many. The file is replaced at once."""
+    if not path.exists():
+        return 0
+    kept, dropped = [], 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            keep = json.loads(line)["global_step"] <= step
+        except (ValueError, KeyError, TypeError):  # half a line: the run was killed while writing it
+            keep = False
+        if keep:
+            kept.append(line + "\n")
+        dropped += not keep
+    beside = path.with_suffix(".tmp")
+    beside.write_text("".join(kept), encoding="utf-8")
+    os.replace(beside, path)
+    return dropped
+
+
+class JSONLTracker:
+    """metrics.jsonl in the run's folder, one object per line, on disk as soon as it is written.
+
+    Args:
+        run_dir: the run's folder.
+        step: step that the run goes on from; later lines of an earlier attempt are cut off.
+    """
+
+    def __init__(self, run_dir: Path, step: int = 0) -> None:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        cut_after(run_dir / METRICS_FILE, step)
+        self._file = (run_dir / METRICS_FILE).open("a", encoding="utf-8")
+        self._writer = jsonlines.Writer(self._file, flush=True)
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        self._writer.write({"global_step": step, **metrics})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorBoardTracker:
+    """TensorBoard event files in `tensorboard/` of the run's folder."""
+
+    def __init__(self, run_dir: Path, step: int = 0) -> None:
+        from tensorboardX import SummaryWriter
+
+        purge = {"purge_step": step + 1} if step else {}
+        self._writer = SummaryWriter(logdir=str(run_dir / "tensorboard"), **purge)
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WandbTracker:
+    """Weights & Biases; `WANDB_MODE=offline` keeps it from the network.
+
+    Raises:
+        UserError: wandb is not installed.
+    """
+
+    def __init__(self, config: PretrainConfig, settings: dict[str, Any], state: dict[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError:
+            raise UserError("trackers: wandb is not installed; pip install .[wandb]") from None
+        self._run = wandb.init(
+            project=config.wandb_project, entity=config.wandb_entity, name=config.resolved_run_id,
+            dir=str(config.run_dir), config=settings, id=state.get("run_id"), resume="allow",
+        )  # fmt: skip
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        self._run.log(metrics, step=step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"run_id": self._run.id}
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class Trackers:
+    """The trackers of a run: JSONL always, the others of `config.trackers` besides; none unless `is_main`.
+
+    Args:
+        config: the run.
+        step: step that the run goes on from.
+        settings: the resolved configuration as a plain dict, for trackers that show it.
+        state: what `state_dict` gave when the run was saved.
+    """
+
+    def __init__(
+        self, config: PretrainConfig, *, is_main: bool, step: int = 0, settings: dict[str, Any] | None = None,
+        state: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self._trackers: dict[str, Tracker] = {}
+        self._state = state or {}
+        if not is_main:
+            return
+        if "wandb" in config.trackers:  # first: it may not be installed
+            self._trackers["wandb"] = WandbTracker(config, settings or {}, self._state.get("wandb", {}))
+        self._trackers["jsonl"] = JSONLTracker(config.run_dir, step)
+        if "tensorboard" in config.trackers:
+            self._trackers["tensorboard"] = TensorBoardTracker(config.run_dir, step)
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Pass metrics on to every tracker."""
+        for tracker in self._trackers.values():
+            tracker.write(step, metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State by tracker, as JSON values."""
+        return {name: tracker.state_dict() for name, tracker in self._trackers.items()} or self._state
+
+    def close(self) -> None:
+        """Close every tracker."""
+        for tracker in self._trackers.values():
+            tracker.close()
+        self._trackers.clear()
