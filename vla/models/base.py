@@ -35,6 +35,10 @@ class BaseModel(nn.Module):
         """Module groups by name. Together they hold every parameter, each exactly once."""
         raise NotImplementedError
 
+    def unused_parameters(self) -> frozenset[str]:
+        """Names of parameters that no forward pass uses; no stage trains them, since they would have no gradient."""
+        return frozenset()
+
     def fsdp_units(self) -> list[nn.Module]:
         """Modules that FSDP shards one by one, inner before outer; the root is not among them."""
         raise NotImplementedError

@@ -1,0 +1,47 @@
+"""The one factory of models."""
+
+from pathlib import Path
+
+import torch
+
+from vla.conf.models.base import ModelConfig
+from vla.conf.registry import resolve_target
+from vla.models.base import BaseModel
+from vla.models.weights_source import WeightsNotFound
+
+__all__ = ["WeightsNotFound", "get_model"]
+
+
+def get_model(
+    model_config: ModelConfig, *, device: str = "cpu", seed: int = 7, assets: Path | None = None
+) -> BaseModel:
+    """
+    Build the model that a configuration describes, with float32 parameters and no stage applied.
+
+    On `meta` only shapes are made: in seconds for any size, with no weights and no network.
+
+    Args:
+        model_config: Its `target` names the class.
+        device: Where the model goes; `meta` allocates nothing.
+        seed: What is built at random depends on it alone; PyTorch's own generator is left as it was.
+        assets: A checkpoint's folder that `save_assets` wrote: shapes and tokenizer come from it and no pretrained
+            weights are looked for, since the checkpoint's own will be loaded.
+
+    Returns:
+        The model in training mode.
+
+    Raises:
+        WeightsNotFound: Pretrained weights can't be had; raised before anything is allocated.
+        ValueError: The configuration's parts don't fit together.
+    """
+    cls = resolve_target(model_config)
+    on_meta = torch.device(device).type == "meta"
+    pretrained = model_config.pretrained and not on_meta and assets is None
+    weights = cls.find_weights(model_config) if pretrained else {}
+    if on_meta:
+        with torch.device("meta"):
+            return cls(model_config, assets=assets)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = cls(model_config, weights=weights, assets=assets)
+    return model.to(device)

@@ -1,0 +1,260 @@
+"""AtlasVLA: VGGT's geometry and a language model's instruction, fused by attention, decide the robot's action.
+
+Shapes: B samples, S images of a sample, L language tokens, A action dimensions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vla.batches import ActionBatch
+from vla.conf.models.atlas import AtlasVLAConfig
+from vla.conf.registry import resolve_target
+from vla.models.backbones.llm import LLMBackbone
+from vla.models.backbones.vggt import SceneFeatures, encode_scene, get_vggt_spec, unused_vggt_parameters
+from vla.models.base import BaseModel, FeatureSource, ModelOutput
+from vla.models.components.action_heads.base import ActionHead, HeadInput
+from vla.models.components.fusion import get_fusion
+from vla.models.components.geometry_encoder import GeometryEncoder
+from vla.models.vggt import VGGT
+from vla.models.vggt.weights import load_vggt
+from vla.models.weights_source import WeightsRequest, download_file, find_weights
+
+VISION, LANGUAGE = "vision_backbone", "llm_backbone"
+PROPRIO_DIM = 8  # LIBERO: end-effector position 3, axis-angle rotation 3, finger positions 2
+_VGGT_FILES = ("model.safetensors", "model.pt")
+
+
+@dataclass
+class ActionOutput(ModelOutput):
+    """What training a policy needs of a forward pass."""
+
+    step_loss: Tensor = field(default_factory=lambda: torch.empty(0))  # float32 [B, chunk], not reduced
+    step_logs: dict[str, Tensor] = field(default_factory=dict)  # float32 [B, chunk] by name, without gradient
+
+
+class AtlasVLA(BaseModel):
+    """
+    The policy. Its parameters are float32; which of them train is a stage's choice (`vla.models.freezing`).
+
+    Args:
+        config: Sizes and parts.
+        weights: Where pretrained weights are, by module group; see `find_weights`.
+        assets: Folder written by `save_assets`, instead of weights.
+
+    Example:
+        >>> model = AtlasVLA(VGGTTinyConfig()).eval()
+        >>> out = model(torch.rand(1, 2, 3, 112, 112), ["open the drawer"], proprio=torch.zeros(1, 8))
+        >>> out["pose"].shape, out["gripper"].shape, out["actions"].shape
+        (torch.Size([1, 6]), torch.Size([1, 1]), torch.Size([1, 1, 7]))
+    """
+
+    def __init__(
+        self, config: AtlasVLAConfig, weights: Mapping[str, str] | None = None, assets: Path | None = None
+    ) -> None:
+        super().__init__()
+        weights = weights or {}
+        self.config = config
+        processor, geometry = config.processor, config.geometry_encoder
+        self.vision_backbone = _get_vggt(config, weights.get(VISION))
+        self.llm_backbone = LLMBackbone(
+            config.llm, processor.max_instruction_tokens, weights.get(LANGUAGE), assets and assets / LANGUAGE
+        )
+        side = processor.image_size // config.vggt.patch_size
+        self.geometry_encoder = GeometryEncoder(
+            geometry, self.vision_backbone.spec.feature_dim, (side, side), processor.num_frames, len(processor.cameras)
+        )
+        self.fusion = get_fusion(config.fusion, self.llm_backbone.hidden_size, geometry.dim)
+        proprio_dim = PROPRIO_DIM if processor.proprio else None
+        self.action_head: ActionHead = resolve_target(config.action_head)(
+            config.action_head, config.fusion.dim, processor.action_dim, proprio_dim
+        )
+
+    @classmethod
+    def find_weights(cls, config: AtlasVLAConfig) -> dict[str, str]:
+        """Where the weights that `config` names are, by module group; `WeightsNotFound` if they can't be had."""
+        requests = []
+        if config.vggt.weights is not None:
+            requests.append(WeightsRequest(VISION, "model.vggt.weights", config.vggt.weights, _VGGT_FILES))
+        if config.llm.weights is not None:
+            requests.append(WeightsRequest(LANGUAGE, "model.llm.weights", config.llm.weights))
+        return find_weights(requests)
+
+    def save_assets(self, folder: Path) -> None:
+        """Write what rebuilds the model without its pretrained weights: the language model's sizes and tokenizer."""
+        self.llm_backbone.save_assets(folder / LANGUAGE)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The language model's Hugging Face tokenizer."""
+        return self.llm_backbone.tokenizer
+
+    def module_groups(self) -> dict[str, nn.Module]:
+        """See `BaseModel`."""
+        return {name: getattr(self, name) for name in self.config.module_groups}
+
+    def unused_parameters(self) -> frozenset[str]:
+        """See `BaseModel`."""
+        unused = unused_vggt_parameters(self.vision_backbone, self.config.geometry_encoder)
+        return frozenset(f"{VISION}.{name}" for name in unused)
+
+    def fsdp_units(self) -> list[nn.Module]:
+        """See `BaseModel`: the blocks of both backbones and of the fusion."""
+        return [*self.vision_backbone.fsdp_units(), *self.llm_backbone.fsdp_units(), *self.fusion.fsdp_units()]
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """See `BaseModel`."""
+        self.vision_backbone.set_gradient_checkpointing(enabled)
+        self.llm_backbone.set_gradient_checkpointing(enabled)
+        self.fusion.gradient_checkpointing = enabled
+
+    def feature_sources(self) -> dict[str, FeatureSource]:
+        """See `BaseModel`: VGGT's results by sample, the language model's by instruction."""
+        return {
+            VISION: FeatureSource(lambda batch: batch.sample_ids.tolist(), lambda batch: self(batch, request=VISION)),
+            LANGUAGE: FeatureSource(lambda batch: batch.instructions, lambda batch: self(batch, request=LANGUAGE)),
+        }
+
+    def forward(
+        self,
+        batch: ActionBatch | Tensor,
+        instructions: list[str] | None = None,
+        proprio: Tensor | None = None,
+        *,
+        request: str = "loss",
+    ) -> Any:
+        """
+        One forward pass. Everything goes through here, so that wrappers (FSDP) see it.
+
+        Args:
+            batch: An `ActionBatch` with float images; or images [B, S, 3, H, W] in [0, 1] (the published interface).
+            instructions: B instructions, with images.
+            proprio: float [B, 8] normalised, with images, if the model uses it.
+            request: `loss`, `predict`, or a backbone's name for its features; with a batch.
+
+        Returns:
+            `loss`: an `ActionOutput`. `predict`: actions [B, chunk, A]. A backbone: its entries of `batch.features`.
+            For images: `pose` [B, 6] normalised, `gripper` [B, 1] in [0, 1] (1 = closed), `actions` [B, chunk, A].
+
+        Raises:
+            ValueError: The images or the robot state don't fit the model.
+        """
+        if isinstance(batch, Tensor):
+            return self._forward_published(batch, instructions or [], proprio)
+        if request == VISION:
+            return _scene_to_features(self._scene(batch.images))
+        if request == LANGUAGE:
+            return {f"{LANGUAGE}.tokens": self._frozen_language(batch.instructions, batch.images.device)}
+        inputs = self._fuse(batch)
+        if request == "predict":
+            return self.action_head.predict(inputs, batch.rng_seeds)
+        loss, logs = self.action_head.losses(inputs, batch.actions, batch.rng_seeds)
+        return ActionOutput(step_loss=loss, step_logs=logs)
+
+    @torch.no_grad()
+    def predict(self, batch: ActionBatch) -> Tensor:
+        """Actions float32 [B, chunk, A] in normalised model space; heads that sample draw from `batch.rng_seeds`."""
+        return self(batch, request="predict")
+
+    def _forward_published(self, images: Tensor, instructions: list[str], proprio: Tensor | None) -> dict[str, Tensor]:
+        if len(images) != len(instructions):
+            raise ValueError(f"instructions: must be {len(images)}, one per sample, got {len(instructions)}")
+        shape = (len(images), self.config.chunk_size, self.config.processor.action_dim)
+        actions = images.new_zeros(shape)
+        batch = ActionBatch(
+            sample_ids=torch.arange(len(images)),
+            images=images,
+            instructions=instructions,
+            actions=actions,
+            action_mask=torch.ones(shape[:2], dtype=torch.bool, device=images.device),
+            proprio=proprio,
+        )
+        actions = self.action_head.predict(self._fuse(batch), None)
+        first = actions[:, 0]
+        return {"pose": first[:, :-1], "gripper": ((first[:, -1:] + 1) / 2).clamp(0, 1), "actions": actions}
+
+    def _fuse(self, batch: ActionBatch) -> HeadInput:
+        scene = self._scene_of(batch)
+        geometry = self.geometry_encoder(scene.tokens, scene.pose, scene.points)
+        language, mask = self._language_of(batch)
+        fused = self.fusion(language, mask, geometry)
+        return HeadInput(fused.pooled, fused.tokens, fused.mask, batch.proprio)
+
+    def _scene_of(self, batch: ActionBatch) -> SceneFeatures:
+        kept = batch.features
+        if f"{VISION}.tokens" in kept:
+            return SceneFeatures(*(kept.get(f"{VISION}.{name}") for name in SceneFeatures._fields))
+        return self._scene(batch.images)
+
+    def _scene(self, images: Tensor) -> SceneFeatures:
+        config = self.config.geometry_encoder
+        if VISION not in self.frozen_groups:
+            return encode_scene(self.vision_backbone, images, config)
+        with torch.no_grad():
+            if _is_sharded(self.vision_backbone):
+                return encode_scene(self.vision_backbone, images, config)
+            # alone, each sample gives the same bits in whatever batch it comes: kept features equal computed ones
+            scenes = [encode_scene(self.vision_backbone, image.unsqueeze(0), config) for image in images]
+        return SceneFeatures(*(None if parts[0] is None else torch.cat(parts) for parts in zip(*scenes, strict=True)))
+
+    def _language_of(self, batch: ActionBatch) -> tuple[Tensor, Tensor]:
+        """Tokens [B, L, D] and mask bool [B, L], L the longest instruction of the batch."""
+        device = batch.images.device
+        lengths = torch.tensor(self.llm_backbone.lengths(batch.instructions))
+        longest = int(lengths.max())
+        mask = (torch.arange(longest) < lengths[:, None]).to(device)
+        tokens = batch.features.get(f"{LANGUAGE}.tokens")
+        if tokens is None and LANGUAGE in self.frozen_groups:
+            tokens = self._frozen_language(batch.instructions, device)
+        if tokens is not None:
+            return tokens[:, :longest], mask
+        distinct, rows = _distinct(batch.instructions)
+        text = self.llm_backbone.tokenize(distinct, longest)
+        hidden = self.llm_backbone(text.input_ids.to(device), text.attention_mask.to(device)).float()
+        return hidden.index_select(0, rows.to(device)), mask
+
+    @torch.no_grad()
+    def _frozen_language(self, instructions: list[str], device: torch.device) -> Tensor:
+        """Tokens float32 [B, max_tokens, D], zero at padding; an instruction's don't depend on the others."""
+        llm = self.llm_backbone
+        distinct, rows = _distinct(instructions)
+        groups = [distinct] if _is_sharded(llm) else [[text] for text in distinct]
+        parts = []
+        for group in groups:
+            text = llm.tokenize(group)
+            mask = text.attention_mask.to(device)
+            hidden = llm(text.input_ids.to(device), mask).float().masked_fill(mask[..., None] == 0, 0.0)
+            parts.append(nn.functional.pad(hidden, (0, 0, 0, llm.max_tokens - hidden.shape[1])))
+        return torch.cat(parts).index_select(0, rows.to(device))
+
+
+def _get_vggt(config: AtlasVLAConfig, weights: str | None) -> VGGT:
+    geometry = config.geometry_encoder
+    spec = get_vggt_spec(config.vggt, geometry.use_pose, geometry.use_pointnet)
+    if weights is None:
+        return VGGT(spec)
+    with torch.device("meta"):
+        vggt = VGGT(spec)
+    load_vggt(vggt, download_file(weights, _VGGT_FILES))
+    return vggt
+
+
+def _scene_to_features(scene: SceneFeatures) -> dict[str, Tensor]:
+    return {f"{VISION}.{name}": value for name, value in scene._asdict().items() if value is not None}
+
+
+def _distinct(texts: list[str]) -> tuple[list[str], Tensor]:
+    """The distinct texts in order, and for each text its row among them."""
+    rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    return list(rows), torch.tensor([rows[text] for text in texts])
+
+
+def _is_sharded(module: nn.Module) -> bool:
+    """Whether FSDP shards the module: processes then have to call it equally often, whatever is in their batches."""
+    from torch.distributed.tensor import DTensor
+
+    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
