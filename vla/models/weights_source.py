@@ -14,7 +14,7 @@ _PROBE_TIMEOUT = 2.0  # seconds to wait for an answer of the hub; its client tri
 _FILE_SUFFIXES = (".gguf", ".safetensors", ".pt", ".pth", ".bin")
 
 
-class WeightsNotFound(UserError):
+class WeightsNotFound(UserError):  # noqa: N818 - reads as what it says
     """Weights that the configuration names can't be had; the message is one line and says what to pass instead."""
 
 

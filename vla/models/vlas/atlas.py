@@ -5,6 +5,7 @@ Shapes: B samples, S images of a sample, L language tokens, A action dimensions.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,8 @@ class AtlasVLA(BaseModel):
     def feature_sources(self) -> dict[str, FeatureSource]:
         """See `BaseModel`: VGGT's results by sample, the language model's by instruction."""
         return {
-            VISION: FeatureSource(lambda batch: batch.sample_ids.tolist(), lambda batch: self(batch, request=VISION)),
-            LANGUAGE: FeatureSource(lambda batch: batch.instructions, lambda batch: self(batch, request=LANGUAGE)),
+            VISION: FeatureSource(lambda batch: batch.sample_ids.tolist(), partial(self._compute, VISION)),
+            LANGUAGE: FeatureSource(lambda batch: batch.instructions, partial(self._compute, LANGUAGE)),
         }
 
     def forward(
@@ -159,6 +160,10 @@ class AtlasVLA(BaseModel):
     def predict(self, batch: ActionBatch) -> Tensor:
         """Actions float32 [B, chunk, A] in normalised model space; heads that sample draw from `batch.rng_seeds`."""
         return self(batch, request="predict")
+
+    @torch.no_grad()
+    def _compute(self, group: str, batch: ActionBatch) -> dict[str, Tensor]:
+        return self(batch, request=group)
 
     def _forward_published(self, images: Tensor, instructions: list[str], proprio: Tensor | None) -> dict[str, Tensor]:
         if len(images) != len(instructions):
@@ -255,6 +260,8 @@ def _distinct(texts: list[str]) -> tuple[list[str], Tensor]:
 
 def _is_sharded(module: nn.Module) -> bool:
     """Whether FSDP shards the module: processes then have to call it equally often, whatever is in their batches."""
-    from torch.distributed.tensor import DTensor
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return False
+    from torch.distributed.fsdp import FSDPModule
 
-    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+    return any(isinstance(part, FSDPModule) for part in module.modules())

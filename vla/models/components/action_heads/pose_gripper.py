@@ -7,12 +7,12 @@ from vla.conf.models.components import PoseGripperHeadConfig
 from vla.models.components.action_heads.base import ActionHead, HeadInput
 from vla.models.components.vla_loss import VLALoss
 
-_DROPOUT = 0.1  # published
-
 
 class PoseGripperHead(ActionHead):
     """
     An MLP with two outputs, pose [B, A - 1] and gripper [B, 1] in (0, 1), 1 = closed; trained by `VLALoss`.
+
+    The published dropout of 0.1 is left out: its draws would depend on how a batch is cut over processes.
 
     Args:
         config: Width and losses.
@@ -27,7 +27,7 @@ class PoseGripperHead(ActionHead):
         super().__init__(config, input_dim, action_dim, proprio_dim)
         hidden, half = config.hidden_dim, config.hidden_dim // 2
         self.trunk = nn.Sequential(
-            *(nn.Linear(self.joined_dim, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(_DROPOUT)),
+            *(nn.Linear(self.joined_dim, hidden), nn.LayerNorm(hidden), nn.GELU()),
             *(nn.Linear(hidden, half), nn.LayerNorm(half), nn.GELU()),
         )
         self.pose = nn.Sequential(nn.Linear(half, half), nn.GELU(), nn.Linear(half, action_dim - 1))
