@@ -109,20 +109,25 @@ def _print_help(config_class: type[Config], base: Config | None, layers: list[No
     """Print the help for as much of the command line as can be used, and say what can't."""
     from vla.conf.help import print_help
 
-    notes = []
+    def tree(layers: list[Node]) -> dict[str, Any]:
+        return Merger(for_help=True).build_dataclass(config_class, base, layers, "")
+
+    notes: list[str] = []
+    given: list[Node] = [*flags.layers]
     try:
-        layers += [load_file(flags.config_path)] if flags.config_path is not None else []
-        config = _build(config_class, base, layers)
-    except UserError as error:
-        notes, layers = [str(error)], []
-        config = _build(config_class, base, layers)
-    for layer in flags.layers:
-        try:
-            config = _build(config_class, base, [*layers, layer])
-            layers.append(layer)
-        except UserError as error:
-            notes.append(str(error))
-    print_help(config, notes)
+        if flags.config_path is not None:
+            given.insert(0, load_file(flags.config_path))
+        shown = tree([*layers, *given])
+    except UserError as first:
+        notes = [str(first)] if len(given) == len(flags.layers) and flags.config_path is not None else []
+        shown = tree(layers)
+        for layer in given:
+            try:
+                shown = tree([*layers, layer])
+                layers = [*layers, layer]
+            except UserError as error:
+                notes.append(str(error))
+    print_help(config_class, shown, notes)
 
 
 def _as_group(values: Mapping[str, Any]) -> Group:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import sys
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ def field_comments(config_class: Any) -> dict[str, str]:
     """The comment behind each field; a field that is overridden without one keeps that of its parent class."""
     comments: dict[str, str] = {}
     for base in reversed(config_class.__mro__):
-        if dataclasses.is_dataclass(base):
+        if "__dataclass_fields__" in vars(base):
             comments |= _module_comments(base.__module__).get(base.__qualname__, {})
     return comments
 

@@ -1,8 +1,9 @@
-"""`--help`: the choices first, then the flags of what the command line has chosen, with their values as they now are."""
+"""`--help`: the choices first, then the flags of what the command line has chosen, with their present values."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import typing
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from draccus.utils import is_choice_type
 
 from vla.conf import plugins
 from vla.conf.comments import field_comments, summary
-from vla.conf.merging import encode, field_types, is_open_choice, join
+from vla.conf.merging import REQUIRED, TYPE, field_types, is_open_choice, join
 from vla.conf.models import ModelConfig
 from vla.conf.reading import strip_optional
 from vla.conf.stage import Stage
@@ -26,6 +27,7 @@ _KINDS = {bool: "true|false", int: "int", float: "number", str: "text", Path: "p
 _PLAIN_WIDTH = 120  # columns when the output is no terminal
 _VALUE_WIDTH = 24
 _CLOSING = (
+    "* is what the command line has chosen; choose otherwise, and --help shows the flags of that.",
     "Each flag stands with its type (?: or none; [...]: a list, as in --trackers jsonl,tensorboard) and present value.",
     "Every field can stand in a YAML file, nested as its flag is dotted (--config_path FILE); flags take precedence.",
 )
@@ -51,11 +53,12 @@ class Section:
     choices: list[tuple[str, bool, str]] = dataclasses.field(default_factory=list)  # name, whether chosen, about
 
 
-def print_help(config: Any, notes: list[str], program: str | None = None) -> None:
+def print_help(config_class: Any, tree: dict[str, Any], notes: list[str], program: str | None = None) -> None:
     """Print the help of a configuration.
 
     Args:
-        config: what the command line stands for so far.
+        config_class: its dataclass.
+        tree: what the command line stands for so far, as `Merger` builds it; it need not be valid.
         notes: lines to close with, such as what was wrong with the command line.
         program: name for the usage line; None: that of this process.
     """
@@ -67,8 +70,8 @@ def print_help(config: Any, notes: list[str], program: str | None = None) -> Non
         console = Console(highlight=False, markup=False, emoji=False, width=_PLAIN_WIDTH)
     with console.capture() as capture:
         console.print(f"usage: {program or Path(sys.argv[0]).name} [--config_path FILE] [--FIELD VALUE ...]")
-        console.print(f"\n{summary(type(config))}. Choices come first (* is chosen), then the flags of what is chosen.")
-        for section in sections(config):
+        console.print(f"\n{summary(config_class)}.")
+        for section in sections(config_class, tree):
             _print_section(console, section)
         console.print()
         for line in _CLOSING:
@@ -78,50 +81,59 @@ def print_help(config: Any, notes: list[str], program: str | None = None) -> Non
     print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
-def sections(config: Any) -> list[Section]:
+def sections(config_class: Any, tree: dict[str, Any]) -> list[Section]:
     """All sections of the help, in order."""
-    stage = next((value for value in vars(config).values() if isinstance(value, Stage)), None)
-    groups = list(_groups(config, "", "", stage))
+    stages = [Stage(tree[name]) for name, hint in field_types(config_class).items() if hint is Stage]
+    stage = stages[0] if stages else None
+    groups = list(_groups(config_class, tree, "", "", stage))
     # The stage's hyper-parameters are what is changed most: they follow the run's own fields.
-    run, others = groups[:1], groups[1:]
-    first = [section for section, of_stage in others if of_stage]
-    rest = [section for section, of_stage in others if not of_stage]
-    return [*_choices(config, stage), *(section for section, _ in run), *first, *rest]
+    order = sorted(range(len(groups)), key=lambda i: (i > 0, not groups[i][1]))
+    return [*_choices(config_class, tree, stage), *(groups[i][0] for i in order)]
 
 
-def _choices(config: Any, stage: Stage | None) -> Iterator[Section]:
-    """Every choice that is open in `config`, with one line about each member."""
-    for path, hint, value in _fields(config, "", stage):
+def inside(hint: Any, value: Any) -> tuple[Any, str] | None:
+    """The class of a nested group of fields and its id, if it has one; None for other values."""
+    if not isinstance(hint, type) or not dataclasses.is_dataclass(hint) or not isinstance(value, dict):
+        return None
+    if is_choice_type(hint) and is_open_choice(hint):
+        return plugins.find_choice(hint, value[TYPE], TYPE), value[TYPE]
+    return hint, ""
+
+
+def _choices(config_class: Any, tree: dict[str, Any], stage: Stage | None) -> Iterator[Section]:
+    """Every choice that is open, with one line about each member."""
+    for path, hint, value in _fields(config_class, tree, "", stage):
         if is_choice_type(hint) and is_open_choice(hint):
-            chosen = hint.get_choice_name(type(value)) if value is not None else None
+            chosen = value[TYPE] if value is not None else None
             known = hint.get_known_choices()
             rows = [
                 (name, name == chosen, about(known[name]) if name in known else "does not load, see the end")
                 for name in plugins.choice_names(hint)
             ]
-            yield Section(f"--{path}.type", choices=rows)
-        elif isinstance(value, Stage):
-            model = getattr(config, "model", None)
+            yield Section(f"--{path}.{TYPE}", choices=rows)
+        elif hint is Stage:
+            model = tree.get("model") or {}
+            trained = [", ".join(model.get(item.field_name, {}).get("trainable", ())) for item in Stage]
             rows = [
-                (item.value, item == value, f"trains {', '.join(model.stage(item).trainable)}" if model else "")
-                for item in Stage
+                (item.value, item.value == value, f"trains {groups}" if groups else "")
+                for item, groups in zip(Stage, trained, strict=True)
             ]
             yield Section(f"--{path}", choices=rows)
 
 
-def _fields(config: Any, path: str, stage: Stage | None) -> Iterator[tuple[str, Any, Any]]:
+def _fields(config_class: Any, tree: dict[str, Any], path: str, stage: Stage | None) -> Iterator[tuple[str, Any, Any]]:
     """Path, type and value of every field, top level first, without those of other stages."""
     inner = []
-    for name, hint in field_types(type(config)).items():
+    for name, hint in field_types(config_class).items():
         hint, _ = strip_optional(hint)
-        value = getattr(config, name)
-        if _is_other_stage(config, name, stage):
+        if _is_other_stage(config_class, name, stage):
             continue
-        yield join(path, name), hint, value
-        if dataclasses.is_dataclass(value):
-            inner.append((value, join(path, name)))
-    for value, inner_path in inner:
-        yield from _fields(value, inner_path, stage)
+        yield join(path, name), hint, tree[name]
+        group = inside(hint, tree[name])
+        if group is not None:
+            inner.append((group[0], tree[name], join(path, name)))
+    for group_class, group_tree, group_path in inner:
+        yield from _fields(group_class, group_tree, group_path, stage)
 
 
 def about(choice: Any) -> str:
@@ -129,35 +141,33 @@ def about(choice: Any) -> str:
     return getattr(choice, "description", "") or summary(choice)
 
 
-def _is_other_stage(config: Any, name: str, stage: Stage | None) -> bool:
-    names = {item.field_name for item in Stage if item != stage}
-    return isinstance(config, ModelConfig) and name in names
+def _is_other_stage(config_class: Any, name: str, stage: Stage | None) -> bool:
+    return issubclass(config_class, ModelConfig) and name in {item.field_name for item in Stage if item != stage}
 
 
-def _groups(config: Any, path: str, name: str, stage: Stage | None) -> Iterator[tuple[Section, bool]]:
+def _groups(
+    config_class: Any, tree: dict[str, Any], path: str, name: str, stage: Stage | None
+) -> Iterator[tuple[Section, bool]]:
     """A section for each group of fields, and whether it is of the chosen stage."""
-    comments = field_comments(type(config))
-    section = Section(f"--{path}.*" if path else "Run", about(type(config)) if path else "")
+    comments = field_comments(config_class)
+    section = Section(f"--{path}.*" if path else "Run", about(config_class) if path else "")
     nested, hidden = [], []
-    for key, hint in field_types(type(config)).items():
-        value = getattr(config, key)
-        if _is_other_stage(config, key, stage):
+    for key, hint in field_types(config_class).items():
+        inner = inside(strip_optional(hint)[0], tree[key])
+        if _is_other_stage(config_class, key, stage):
             hidden.append(f"--{join(path, key)}.*")
-        elif dataclasses.is_dataclass(value):
-            nested.append((value, join(path, key), key))
-        elif not isinstance(value, Stage):  # it stands among the choices
-            section.rows.append(Row(f"--{join(path, key)}", kind(hint), show(value), comments.get(key, "")))
+        elif inner is not None:
+            nested.append((*inner, key))
+        elif hint is not Stage:  # it stands among the choices
+            section.rows.append(Row(f"--{join(path, key)}", kind(hint), show(tree[key]), comments.get(key, "")))
     if name:
         section.about = f"{name}: {section.about}"
     if hidden:
         section.about += f" (other stages: {', '.join(hidden)})"
-    of_stage = stage is not None and f".{stage.field_name}" in path
     if section.rows or not path:
-        yield section, of_stage
-    for value, inner_path, key in nested:
-        hint = strip_optional(field_types(type(config))[key])[0]
-        chosen = hint.get_choice_name(type(value)) if is_choice_type(hint) and is_open_choice(hint) else ""
-        yield from _groups(value, inner_path, chosen, stage)
+        yield section, stage is not None and f".{stage.field_name}" in path
+    for inner_class, inner_name, key in nested:
+        yield from _groups(inner_class, tree[key], join(path, key), inner_name, stage)
 
 
 def kind(hint: Any) -> str:
@@ -178,17 +188,18 @@ def kind(hint: Any) -> str:
     return name + ("?" if optional else "")
 
 
-def show(value: Any) -> str:
-    """A value as it can be typed after its flag."""
-    plain = encode(value)
+def show(plain: Any) -> str:
+    """A plain value as it can be typed after its flag."""
+    if plain is REQUIRED:
+        return "(required)"
     if isinstance(plain, bool) or plain is None:
         return "none" if plain is None else str(plain).lower()
     if isinstance(plain, list):
         return "[" + ", ".join(show(item) for item in plain) + "]"
     if isinstance(plain, dict):
         return "{" + ", ".join(f"{key}: {show(item)}" for key, item in plain.items()) + "}"
-    if isinstance(value, Path) and value.is_absolute() and value.is_relative_to(Path.cwd()):
-        return str(value.relative_to(Path.cwd()))
+    if isinstance(plain, str) and plain.startswith(f"{Path.cwd()}{os.sep}"):
+        return str(Path(plain).relative_to(Path.cwd()))
     return f"{plain:g}" if isinstance(plain, float) else str(plain)
 
 

@@ -24,11 +24,16 @@ from vla.conf.reading import fail, read_scalar, strip_optional
 from vla.conf.unknown import unknown_field
 
 TYPE = draccus.CHOICE_TYPE_KEY
+REQUIRED = object()  # in a tree for --help: a field that has no default and was not set
+
+
+def field_types(config_class: Any) -> dict[str, Any]:
+    """Types of the fields that can be set, by name, in order. Class variables (`target`, ids) are not among them."""
+    return _field_types(config_class)
 
 
 @cache
-def field_types(config_class: Any) -> dict[str, Any]:
-    """Types of the fields that can be set, by name, in order. Class variables (`target`, ids) are not among them."""
+def _field_types(config_class: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(config_class)
     return {item.name: hints[item.name] for item in dataclasses.fields(config_class) if item.init}
 
@@ -50,10 +55,15 @@ def is_open_choice(hint: Any) -> bool:
 
 
 class Merger:
-    """Builds trees; `places` remembers where the value of each path was written."""
+    """Builds trees; `places` remembers where the value of each path was written.
 
-    def __init__(self) -> None:
+    Args:
+        for_help: leave `REQUIRED` where a value is missing.
+    """
+
+    def __init__(self, for_help: bool = False) -> None:
         self.places: dict[str, Place] = {}
+        self._for_help = for_help
 
     def build(self, hint: Any, base: Any, nodes: Sequence[Node], path: str) -> Any:
         """The plain value of one field.
@@ -70,7 +80,9 @@ class Merger:
         hint, optional = strip_optional(hint)
         if nodes:
             self.places[path] = nodes[-1].place
-        elif base is dataclasses.MISSING:
+        elif base is dataclasses.MISSING and not dataclasses.is_dataclass(hint):
+            if self._for_help:
+                return REQUIRED
             raise ConfigError(path, "must be set, it has no default")
         if optional:
             nulls = [i for i, node in enumerate(nodes) if isinstance(node, Text) and node.is_null]
