@@ -34,9 +34,14 @@ class Conventions:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Conventions":
-        """The inverse of `to_dict`, lists allowed for tuples."""
-        known = {item.name for item in fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
+        """The inverse of `to_dict`, lists allowed for tuples.
+
+        Raises:
+            ValueError: a field is missing or unknown; a default could mean something else than what was saved.
+        """
+        if set(values) != {item.name for item in fields(cls)}:
+            raise ValueError("conventions with other fields")
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 LIBERO_CONVENTIONS = Conventions()

@@ -1,7 +1,7 @@
-"""Errors of reading data. Their messages are one line that names the file and, where there is one, the demonstration."""
+"""Errors of reading data. Their messages are one line that names the file and, where it is one, the demonstration."""
 
 
-class BadEpisode(ValueError):
+class BadEpisode(ValueError):  # noqa: N818 - the name says what is bad
     """An episode (or a whole file of them) that can't be trained on, e.g. `a_demo.hdf5: demo_3: no 'actions'`."""
 
 

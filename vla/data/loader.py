@@ -5,14 +5,17 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vla.batches import Batch
 from vla.data.datasets.base import MapDataset
 from vla.data.errors import BadEpisode, SampleError, one_line
 from vla.data.samplers import ResumableSampler, SampleIndex
 
+SMALL_BYTES = 2**16  # tensors up to this size go through the pipe between processes
 _MASK = 2**64 - 1
 
 
@@ -137,9 +140,41 @@ class _Collating:
             if isinstance(sample, _Failure):
                 return sample
         try:
-            return self.collator(samples)
+            batch = self.collator(samples)
         except Exception as error:
             return _Failure(error, f"batch of samples {[sample['sample_id'] for sample in samples]}")
+        return batch if get_worker_info() is None else _Parcel(batch)
+
+
+class _Parcel:
+    """A batch on its way from a worker.
+
+    Every tensor would come through shared memory of its own, whose handshake costs as much as reading a sample; small
+    ones travel as plain bytes instead.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        small: list[np.ndarray | None] = []  # in the order of map_tensors; None for what travels as a tensor
+
+        def take_out(tensor: Tensor) -> Tensor:
+            is_small = tensor.nbytes <= SMALL_BYTES and tensor.dtype != torch.bfloat16  # NumPy has no bfloat16
+            small.append(tensor.numpy() if is_small else None)
+            return torch.empty(0) if is_small else tensor
+
+        return _unpack, (self.batch.map_tensors(take_out), small)
+
+
+def _unpack(batch: Batch, small: list[np.ndarray | None]) -> Batch:
+    arrays = iter(small)
+
+    def put_back(tensor: Tensor) -> Tensor:
+        array = next(arrays)
+        return tensor if array is None else torch.from_numpy(array)
+
+    return batch.map_tensors(put_back)
 
 
 class _Loader(DataLoader):

@@ -1,4 +1,4 @@
-"""The Processor: from stored images, actions and robot states to what a model sees, and back. Saved with the weights."""
+"""The Processor: from stored images, actions and robot states to what a model sees, and back; saved with it."""
 
 import json
 from dataclasses import asdict, dataclass, field

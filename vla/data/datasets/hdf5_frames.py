@@ -125,7 +125,7 @@ class FrameReader:
         while len(self._files) >= self.max_open_files:
             self._files.popitem(last=False)[1].close()
         path = self.root / file
-        handle = h5py.File(path, "r", locking=False, **CHUNK_CACHE)
+        handle = h5py.File(path, "r", **CHUNK_CACHE)
         self._files[file] = _OpenFile(handle, os.open(path, os.O_RDONLY))
         self.counters["opened"] += 1
         return self._files[file]

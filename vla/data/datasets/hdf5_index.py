@@ -123,7 +123,7 @@ class _FileScanner:
     def episodes(self) -> Iterator[Episode | BadEpisode]:
         """Every demonstration: the episode, or what is wrong with it. Raises BadEpisode if it is the whole file."""
         try:
-            file = h5py.File(self.path, "r", locking=False)
+            file = h5py.File(self.path, "r")
         except OSError as error:
             raise BadEpisode(f"{self.path}: can't be opened as HDF5: {one_line(error)}") from None
         with file:

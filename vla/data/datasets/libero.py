@@ -138,6 +138,10 @@ class LiberoDataset:
         """How this process read its frames: raw frames, cache hits, blocks decoded, files opened, bytes cached."""
         return {**self._reader.counters, "cached_bytes": self._reader.cached_bytes}
 
+    def forget_frames(self) -> None:
+        """Close this process's files and empty its cache of frames."""
+        self._reader.close()
+
     def _locate(self, index: int) -> tuple[int, int]:
         index = as_index(index)
         if not 0 <= index < len(self):
@@ -181,12 +185,13 @@ def _statistics(episodes: list[Episode], config: LiberoConfig) -> Statistics:
 
 
 def _report(config: LiberoConfig, found: Scan, train: LiberoDataset, validation: LiberoDataset | None) -> None:
+    name = type(config).dataset_id or str(config.root)
     files = {episode.file: episode.alignment for episode in found.episodes}
-    alignments = ", ".join(f"{count} {name}" for name, count in sorted(Counter(files.values()).items()))
+    alignments = ", ".join(f"{count} {when}" for when, count in sorted(Counter(files.values()).items()))
     held_out = f"{len(validation.episodes)} episodes, {len(validation):,} samples" if validation else "none"
     overwatch.info(
-        f"{type(config).dataset_id}: {len(train.episodes)} episodes, {len(train):,} samples of {len(files)} tasks; "
-        f"held out: {held_out}; files with observations before or after their action: {alignments}"
+        f"{name}: {len(train.episodes)} episodes, {len(train):,} samples of {len(files)} tasks; held out: {held_out}; "
+        f"files with observations before or after their action: {alignments}"
     )
     if found.skipped:
         overwatch.warning(f"{config.root}: skipped {len(found.skipped)} bad episodes or files:")

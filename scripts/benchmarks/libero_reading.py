@@ -1,0 +1,163 @@
+"""How fast random windows are read from LIBERO's HDF5 files, beside a reader that opens the file for every sample.
+
+    python scripts/benchmarks/libero_reading.py [--root FOLDER] [--num_workers 2]
+
+Both readers run in one process after the other, over the same shuffled samples, through the same DataLoader and
+collator, and give equal samples (that is checked). Measured for compressed files (as they ship) and for a copy in the
+official layout without compression.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from vla.conf.datasets import LiberoConfig, LiberoMiniConfig
+from vla.conf.models.atlas import VGGTTinyConfig
+from vla.conf.models.base import ProcessorConfig
+from vla.conf.models.components import ChunkHeadConfig
+from vla.data.collators import ActionCollator
+from vla.data.datasets.base import MapDataset
+from vla.data.datasets.libero import LiberoDataset
+from vla.data.datasets.libero_format import CAMERA_SUFFIX, PROPRIO, alignment_of
+from vla.data.loader import get_dataloader
+from vla.data.materialize import get_datasets
+from vla.data.processor import Processor
+from vla.data.samplers import DistributedSampler
+
+BATCH_SIZE = 16
+
+
+class NaiveDataset:
+    """The same samples by plain h5py: open the file, read frame by frame, close it."""
+
+    def __init__(self, root: Path, dataset: LiberoDataset, processor: Processor) -> None:
+        self.root = root
+        self.dataset = dataset
+        self.processor = processor
+        self.starts = np.array([episode.first_sample for episode in dataset.episodes])
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def sample_label(self, index: int) -> str:
+        return self.dataset.sample_label(index)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        number = int(np.searchsorted(self.starts, index, side="right")) - 1
+        ref = self.dataset.episodes[number]
+        config, chunk = self.processor.config, self.processor.chunk_size
+        with h5py.File(self.root / ref.file, "r") as file:
+            demo = file["data"][ref.demo]
+            shift = int(alignment_of(file["data"], "auto") == "after")
+            step = index - ref.first_sample
+            times = [max(step - i * config.frame_stride, 0) for i in reversed(range(config.num_frames))]
+            images = [demo[f"obs/{camera}{CAMERA_SUFFIX}"][t] for t in times for camera in config.cameras]
+            actions = demo["actions"][step + shift : step + shift + chunk].astype(np.float32)
+            state = np.concatenate([demo[f"obs/{key}"][step] for key in PROPRIO]).astype(np.float32)
+        missing = chunk - len(actions)
+        return {
+            "images": np.stack(images).transpose(0, 3, 1, 2),
+            "instruction": ref.instruction,
+            "actions": self.processor.normalize_actions(np.concatenate([actions, actions[-1:].repeat(missing, 0)])),
+            "action_mask": np.arange(chunk) < chunk - missing,
+            "proprio": self.processor.normalize_proprio(state),
+        }
+
+
+def run(root: Path | None = None, num_workers: int = 2, max_samples: int = 1600) -> dict[str, Any]:
+    """Measure both readers on the files in `root` and on an uncompressed copy of them.
+
+    Args:
+        root: folder of LIBERO files; None is the shipped `libero-mini`.
+        num_workers: processes of the DataLoader, for both readers.
+        max_samples: read per measurement.
+
+    Returns:
+        By layout ("compressed", "official"): samples per second of "naive", "first_epoch" (nothing cached yet) and
+        "later_epochs", and the ratios of the latter two to the first.
+    """
+    root = root or LiberoMiniConfig().root
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for path in sorted(root.rglob("*.hdf5")):
+            copy_uncompressed(path, copy / path.name)
+        return {
+            "windows": "2 cameras x 2 frames, chunk of 8 actions, 8-D state", "num_workers": num_workers,
+            "batch_size": BATCH_SIZE,
+            "compressed": compare(root, num_workers, max_samples), "official": compare(copy, num_workers, max_samples),
+        }  # fmt: skip
+
+
+def compare(root: Path, num_workers: int, max_samples: int) -> dict[str, float]:
+    """Samples per second of both readers on one folder; see `run`."""
+    window = ProcessorConfig(image_size=112, num_frames=2, proprio=True)
+    model = VGGTTinyConfig(processor=window, action_head=ChunkHeadConfig(chunk_size=8))
+    datasets = get_datasets(LiberoConfig(root=root, validation_episodes=0), model)
+    naive = NaiveDataset(root, datasets.train, datasets.processor)
+    check_equal(naive, datasets.train)
+    datasets.train.forget_frames()
+    slow = list(epochs(naive, num_workers, max_samples, count=1))
+    fast = list(epochs(datasets.train, num_workers, max_samples, count=3))
+    rates = {"naive": slow[0], "first_epoch": fast[0], "later_epochs": max(fast[1:])}
+    ratios = {f"ratio_{name}": rates[name] / rates["naive"] for name in ("first_epoch", "later_epochs")}
+    return {name: round(value, 1) for name, value in {**rates, **ratios}.items()}
+
+
+def epochs(dataset: MapDataset, num_workers: int, max_samples: int, count: int) -> Iterator[float]:
+    """Samples per second of `count` epochs, the start of the workers not counted."""
+    sampler = DistributedSampler(len(dataset), global_batch_size=BATCH_SIZE)
+    loader = get_dataloader(dataset, sampler, ActionCollator(), batch_size=BATCH_SIZE, num_workers=num_workers)
+    for epoch in range(count):
+        sampler.set_position(epoch, 0)
+        batches = iter(loader)
+        seen, start = 0, 0.0
+        for batch in batches:
+            if not start:
+                start = time.perf_counter()  # the first batch waits for the workers to start
+                continue
+            seen += len(batch)
+            if seen >= max_samples:
+                break
+        yield seen / (time.perf_counter() - start)
+
+
+def check_equal(naive: NaiveDataset, dataset: LiberoDataset) -> None:
+    """Raise unless both readers give the same samples (a few of them)."""
+    for index in np.linspace(0, len(dataset) - 1, 7).astype(int).tolist():
+        one, other = naive[index], dataset[index]
+        for key, value in one.items():
+            if not np.array_equal(value, other[key]):
+                raise ValueError(f"{dataset.sample_label(index)}: readers differ in {key}")
+
+
+def copy_uncompressed(source: Path, target: Path) -> None:
+    """Copy an HDF5 file, every dataset in one piece and without compression, as LIBERO's own files are."""
+    with h5py.File(source, "r") as old, h5py.File(target, "w") as new:
+        new.create_group("data").attrs.update(old["data"].attrs)
+
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Dataset):
+                new["data"].create_dataset(name, data=item[()])
+
+        old["data"].visititems(copy)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, help="folder of LIBERO files (libero-mini)")
+    parser.add_argument("--num_workers", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(json.dumps(run(options.root, options.num_workers), indent=2))
+
+
+if __name__ == "__main__":
+    main()
