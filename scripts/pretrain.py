@@ -1,0 +1,20 @@
+"""Train a registered model on a registered dataset: `python scripts/pretrain.py`, or the same under `torchrun`.
+
+torchrun scripts/pretrain.py --model.type vggt-llama-7b --stage align
+python scripts/pretrain.py --config_path experiments/quickstart.yaml --model.full_finetune.learning_rate 5e-4
+"""
+
+import sys
+
+from vla.conf import cli
+from vla.conf.pretrain import PretrainConfig
+
+
+def main(config: PretrainConfig) -> int:
+    from vla.training.pretrain import run  # imports torch, which --help and configuration errors do without
+
+    return run(config)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(PretrainConfig, main))
