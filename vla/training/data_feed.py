@@ -50,12 +50,14 @@ class DataFeed:
         self.datasets, self._config, self._dist, self._clock = datasets, config, dist, clock
         self.sampler = get_sampler(datasets.train, config, dist)
         self._accumulation = config.stage_config.grad_accumulation_steps(dist.world_size)
-        self._loader = self._get_loader(datasets.train, self.sampler, config.loader.num_workers)
+        self._loader = self._get_loader(datasets.train, self.sampler)
+        self._evaluation_loader: DataLoader | None = None
 
-    def _get_loader(self, dataset: Any, sampler: Any, num_workers: int) -> DataLoader:
+    def _get_loader(self, dataset: Any, sampler: ResumableSampler) -> DataLoader:
+        config = self._config
         return get_dataloader(
-            dataset, sampler, self.datasets.collator, batch_size=self._config.stage_config.per_device_batch_size,
-            num_workers=num_workers, prefetch_factor=self._config.loader.prefetch_factor, seed=self._config.seed,
+            dataset, sampler, self.datasets.collator, batch_size=config.stage_config.per_device_batch_size,
+            num_workers=config.loader.num_workers, prefetch_factor=config.loader.prefetch_factor, seed=config.seed,
             pin_memory=self._dist.device.startswith("cuda"),
         )  # fmt: skip
 
@@ -91,15 +93,16 @@ class DataFeed:
 
     def evaluation_batches(self) -> Iterator[Batch]:
         """Held-out data: all of it, or the same `evaluation.max_batches` global batches each time."""
-        dataset, config = self.datasets.validation, self._config
-        limit = config.evaluation.max_batches
-        sampler = DistributedSampler(
-            len(dataset), global_batch_size=config.stage_config.global_batch_size, rank=self._dist.rank,
-            world_size=self._dist.world_size, seed=config.seed, shuffle=limit is not None,
-        )  # fmt: skip
-        loader = self._get_loader(dataset, sampler, config.loader.num_workers)
+        limit = self._config.evaluation.max_batches
+        if self._evaluation_loader is None:
+            dataset = self.datasets.validation
+            sampler = DistributedSampler(
+                len(dataset), shuffle=limit is not None, seed=self._config.seed, rank=self._dist.rank,
+                world_size=self._dist.world_size, global_batch_size=self.sampler.global_batch_size,
+            )  # fmt: skip
+            self._evaluation_loader = self._get_loader(dataset, sampler)
         with preserved_rng():
-            batches = iter(loader)
+            batches = iter(self._evaluation_loader)
         yield from islice(batches, None if limit is None else limit * self._accumulation)
 
     def probe(self) -> Batch:
@@ -107,8 +110,7 @@ class DataFeed:
         dataset = self.datasets.train
         sampler = DistributedSampler(len(dataset), global_batch_size=PROBE_SAMPLES, shuffle=False)
         loader = get_dataloader(
-            dataset, sampler, self.datasets.collator, batch_size=PROBE_SAMPLES, num_workers=0, prefetch_factor=2,
-            seed=self._config.seed, pin_memory=False,
-        )  # fmt: skip
+            dataset, sampler, self.datasets.collator, batch_size=PROBE_SAMPLES, seed=self._config.seed
+        )
         with preserved_rng():
             return next(iter(loader))

@@ -116,10 +116,10 @@ class FeatureCache:
 
     def _rounds(self, missing: dict[Hashable, int]) -> Iterable[tuple[Hashable | None, int]]:
         """What to compute, one sample after the other; key None: only to keep other processes company."""
+        rounds = len(missing) if self._agree is None else self._agree(len(missing))
         yield from missing.items()
-        if self._agree is not None:
-            for _ in range(self._agree(len(missing)) - len(missing)):
-                yield None, 0
+        for _ in range(rounds - len(missing)):
+            yield None, 0
 
     def _keep(self, key: Hashable, features: Features) -> None:
         size = sum(value.nbytes for value in features.values())

@@ -17,13 +17,14 @@ COLUMNS = (
     ("train/samples_per_second", "samples/s", "{:.1f}"),
     ("train/data_wait", "data wait", "{:.0%}"),
 )
+PER_DIMENSION = "eval/l1_"
 
 
 def describe(metrics: dict[str, float]) -> str:
-    """`"loss 0.1234  lr 1.00e-04 ..."` of a training log entry; other metrics in full."""
+    """`"loss 0.1234  lr 1.00e-04 ..."` of a training log entry; of an evaluation, all but the single dimensions."""
     shown = [f"{label} {form.format(metrics[name])}" for name, label, form in COLUMNS if name in metrics]
     if not shown:
-        shown = [f"{name} {value:.4g}" for name, value in metrics.items() if "/" in name]
+        shown = [f"{name} {value:.4g}" for name, value in metrics.items() if not name.startswith(PER_DIMENSION)]
     return "  ".join(shown)
 
 

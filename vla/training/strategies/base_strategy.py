@@ -218,12 +218,16 @@ class TrainStrategy:
             raise NonFiniteError(f"step {self.state.global_step}: the gradient is not finite (norm {norm})")
         self.scaler.update(overflow=not finite)
         self.optimizer.zero_grad(set_to_none=True)
-        rate = self.stage.learning_rate * lr_scale(self.stage.lr_scaling, self.dist.world_size)
-        self.monitor.add_step(norm, rate * self.schedule(self.state.global_step))
+        self.monitor.add_step(norm, self.base_learning_rate * self.schedule(self.state.global_step))
 
     def prepare(self, batch: Batch, scope: str) -> Batch:
         """A batch as loaded, with cached features, on the device as the model takes it. `scope`: train | eval."""
         return self.task.prepare(self.features.fill(batch, scope), self.dist.device)
+
+    @property
+    def base_learning_rate(self) -> float:
+        """That of a module group with multiplier 1 where the schedule's factor is 1."""
+        return self.stage.learning_rate * lr_scale(self.stage.lr_scaling, self.dist.world_size)
 
     def autocast(self) -> AbstractContextManager:
         """The numeric precision of the stage."""

@@ -21,8 +21,10 @@ class DDPStrategy(TrainStrategy):
         config = self.stage.strategy
         self._replica = DistributedDataParallel(
             self.model, find_unused_parameters=config.find_unused_parameters, bucket_cap_mb=config.bucket_cap_mb,
-            broadcast_buffers=_learns_statistics(self.model), gradient_as_bucket_view=True,
+            gradient_as_bucket_view=True,
         )  # fmt: skip
+        # Without statistics that are learnt, buffers are constants; the option to say so has changed its name.
+        self._replica.broadcast_buffers = _learns_statistics(self.model)
 
     def forward(self, batch: Batch) -> ModelOutput:
         return self.model(batch) if self._replica is None else self._replica(batch)
