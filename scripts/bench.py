@@ -1,0 +1,129 @@
+"""Benchmarks by name, each against a named baseline in the same run.
+
+    python scripts/bench.py                                  # lists them
+    python scripts/bench.py align-step --save                # and writes experiments/benchmarks/align-step.md
+    python scripts/bench.py libero-reading --json out.json --num_workers 2
+
+A benchmark is a module in scripts/benchmarks/ with a docstring and `run(**options) -> dict`; underscores of its file
+name are dashes here. The dict holds `rows` (list of dict, one per variant, with `name`), `baseline` (the `name` of the
+row that ratios refer to), `measure` (the column that they are of; smaller is better unless `larger_is_better`), and
+anything else to report. Further flags `--option value` are passed to `run`.
+"""
+
+import argparse
+import ast
+import datetime
+import importlib.util
+import json
+import platform
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "scripts" / "benchmarks"
+PACKAGES = ("torch", "numpy", "transformers", "h5py")
+
+
+def find() -> dict[str, Path]:
+    """Benchmarks by name."""
+    return {path.stem.replace("_", "-"): path for path in sorted(FOLDER.glob("[!_]*.py"))}
+
+
+def load(path: Path) -> ModuleType:
+    """Import a benchmark from its file."""
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path[:0] = [str(ROOT), str(FOLDER)]
+    spec.loader.exec_module(module)
+    return module
+
+
+def parse_options(words: list[str]) -> dict[str, Any]:
+    """`["--steps", "5", "--sizes=[1, 2]"]` -> {"steps": 5, "sizes": [1, 2]}; what is no Python literal is a string."""
+    options: dict[str, Any] = {}
+    words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
+        raise SystemExit(f"error: options of a benchmark are pairs --name value, got {shlex.join(words)}")
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        try:
+            options[name[2:].replace("-", "_")] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[name[2:].replace("-", "_")] = value
+    return options
+
+
+def hardware() -> str:
+    """The machine in a line."""
+    import psutil
+    import torch
+
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    memory = psutil.virtual_memory().total / 2**30
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    cores = f"{psutil.cpu_count()} cores, {torch.get_num_threads()} torch threads"
+    return ", ".join([model, cores, f"{memory:.0f} GiB", *(gpus or ["no GPU"])])
+
+
+def add_ratios(result: dict[str, Any]) -> None:
+    """Put each row's ratio against the baseline into the row: above 1 is better."""
+    rows, measure = result.get("rows", []), result.get("measure")
+    base = next((row[measure] for row in rows if row["name"] == result.get("baseline")), None)
+    for row in rows if base is not None else ():
+        row["ratio"] = row[measure] / base if result.get("larger_is_better") else base / row[measure]
+
+
+def to_markdown(name: str, doc: str, result: dict[str, Any], command: str) -> str:
+    """The dated record of a benchmark."""
+
+    def cell(value: Any) -> str:
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    lines = [f"# {name}", "", doc.strip(), "", f"- date: {datetime.date.today()}", f"- hardware: {hardware()}"]
+    lines += [f"- versions: Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in PACKAGES)]
+    lines += [f"- command: `{command}`"]
+    plain = {key: value for key, value in result.items() if key not in ("rows", "measure", "larger_is_better")}
+    lines += [f"- {key}: {cell(value)}" for key, value in plain.items()]
+    if rows := result.get("rows"):
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        lines += ["", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+        lines += ["| " + " | ".join(cell(row.get(column, "")) for column in columns) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", choices=list(find()), help="benchmark; none: list them")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
+    parser.add_argument("--save", action="store_true", help="also write experiments/benchmarks/NAME.md")
+    arguments, rest = parser.parse_known_args()
+    if arguments.name is None:
+        for name, path in find().items():
+            print(f"{name:24} {(ast.get_docstring(ast.parse(path.read_text())) or '').splitlines()[0]}")
+        return 0
+    module = load(find()[arguments.name])
+    result = module.run(**parse_options(rest))
+    add_ratios(result)
+    command = shlex.join(["python", "scripts/bench.py", arguments.name, *rest])
+    text = to_markdown(arguments.name, module.__doc__ or "", result, command)
+    print(text)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    if arguments.save:
+        path = ROOT / "experiments" / "benchmarks" / f"{arguments.name}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        print(f"written to {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

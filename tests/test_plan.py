@@ -1,0 +1,180 @@
+"""The plan of a dry run: exact where it counts, honest where it can't, fast, and without a trace on disk."""
+
+import io
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from vla.conf.datasets import LiberoMiniConfig, LiberoSpatialConfig
+from vla.conf.models import ModelRegistry
+from vla.conf.models.atlas import VGGTTinyConfig
+from vla.conf.models.base import ModelConfig
+from vla.conf.pretrain import PretrainConfig
+from vla.conf.registry import available
+from vla.conf.stage import Stage, StageConfig
+from vla.conf.strategies import FSDPFullShardConfig, FSDPShardGradOpConfig, StrategyConfig
+from vla.errors import UserError
+from vla.models.base import BaseModel
+from vla.models.freezing import apply_stage
+from vla.models.materialize import get_model
+from vla.training.example_batch import example_batch
+from vla.training.memory import Activations, count_activations, estimate_memory, tensor_bytes
+from vla.training.optim import get_optimizer, parameter_owners
+from vla.training.plan import Plan, make_plan
+from vla.training.plan_display import print_plan, size, sparkline
+
+NO_DATA = LiberoSpatialConfig()
+
+
+def _config(stage: Stage = Stage.ALIGN, model: ModelConfig | None = None, **values: object) -> PretrainConfig:
+    """A run of `model` (vggt-tiny) without data, with `values` in its stage."""
+    model = model or VGGTTinyConfig()
+    model = replace(model, **{stage.field_name: replace(model.stage(stage), **values)})
+    return PretrainConfig(model=model, dataset=NO_DATA, stage=stage)
+
+
+def _real_model(config: PretrainConfig) -> BaseModel:
+    model = get_model(config.model, seed=0)
+    apply_stage(model, config.stage_config)
+    return model.train()
+
+
+def _real_activations(config: PretrainConfig) -> Activations:
+    model = _real_model(config)
+    batch = example_batch(config.model, config.stage_config.per_device_batch_size)
+    return count_activations(model, lambda: model(batch), config.stage_config)
+
+
+def _text(plan: Plan, width: int = 120) -> str:
+    console = Console(width=width, file=io.StringIO())
+    print_plan(plan, console)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stage", list(Stage))
+def test_activations_are_those_of_a_real_step(stage: Stage, precision: str) -> None:
+    config = _config(stage, precision=precision, global_batch_size=4, per_device_batch_size=4)
+    real, memory = _real_activations(config), make_plan(config).memory
+    assert memory.activations == pytest.approx(real.kept, rel=0.01)
+    assert memory.copies == pytest.approx(real.copies, rel=0.01)
+    assert (memory.copies > 0) == (precision == "bf16")
+
+
+def test_weights_gradients_and_optimizer_are_those_of_a_real_step() -> None:
+    config = _config(Stage.FINETUNE, precision="fp32")
+    model = _real_model(config)
+    optimizer = get_optimizer(model, config.stage_config, parameter_owners(model))
+    output = model(example_batch(config.model, 2))
+    output.step_loss.sum().backward()
+    optimizer.step()
+    memory = make_plan(config).memory
+    states = [value for state in optimizer.state.values() for value in state.values()]
+    assert memory.weights == tensor_bytes(model.parameters()) + tensor_bytes(model.buffers())
+    assert memory.gradients == tensor_bytes(p for p in model.parameters() if p.requires_grad)
+    assert memory.optimizer == tensor_bytes(states)
+
+
+def test_checkpointing_keeps_less() -> None:
+    values = {"global_batch_size": 4, "per_device_batch_size": 4}
+    whole = make_plan(_config(Stage.FULL_FINETUNE, **values)).memory.activations
+    recomputed = make_plan(_config(Stage.FULL_FINETUNE, gradient_checkpointing=True, **values)).memory.activations
+    assert whole is not None and recomputed is not None and recomputed < 0.7 * whole
+
+
+def test_activations_grow_with_the_batch() -> None:
+    small, large = (
+        make_plan(_config(global_batch_size=8, per_device_batch_size=size)).memory.activations for size in (2, 8)
+    )
+    assert small is not None and large is not None and 3.5 < large / small < 4.5
+
+
+@pytest.mark.parametrize("strategy", [FSDPFullShardConfig(), FSDPShardGradOpConfig()])
+def test_fsdp_cuts_states_and_gathers_blocks(strategy: StrategyConfig) -> None:
+    config = _config(Stage.FULL_FINETUNE, strategy=strategy, per_device_batch_size=2, global_batch_size=8)
+    model = _real_model(config)
+    stage = config.stage_config
+    alone = estimate_memory(model, replace(stage, strategy=StageConfig().strategy), 1, None)
+    cut = estimate_memory(model, stage, 4, None)
+    for name in ("weights", "gradients", "optimizer"):
+        assert getattr(cut, name) == pytest.approx(getattr(alone, name) / 4, rel=0.01)
+    whole = tensor_bytes(model.parameters())
+    assert cut.copies == whole if strategy == FSDPShardGradOpConfig() else 0 < cut.copies < whole
+    accumulated = estimate_memory(model, stage, 2, None)
+    assert accumulated.gradients == alone.gradients  # not reduced before the last micro-batch
+
+
+def test_steps_and_learning_rate_with_data(tmp_path: Path) -> None:
+    config = PretrainConfig(dataset=LiberoMiniConfig())
+    if not list(config.dataset.root.glob("*.hdf5")):
+        pytest.skip("libero-mini is not here")
+    plan = make_plan(config)
+    stage = config.stage_config
+    assert plan.num_samples is not None and plan.steps_per_epoch == -(-plan.num_samples // stage.global_batch_size)
+    assert plan.total_steps == plan.steps_per_epoch * stage.epochs
+    assert plan.learning_rate_at(0) == 0
+    assert max(map(plan.learning_rate_at, range(plan.total_steps))) == pytest.approx(stage.learning_rate)
+
+
+def test_batch_over_processes_and_scaled_learning_rate() -> None:
+    config = replace(
+        _config(max_steps=100, global_batch_size=32, per_device_batch_size=4, lr_scaling="linear"), world_size=2
+    )
+    plan = make_plan(config)
+    assert (plan.world_size, plan.accumulation, plan.total_steps) == (2, 4, 100)
+    assert plan.learning_rate == pytest.approx(2 * config.stage_config.learning_rate)
+    assert "32 = 4 per device x 4 accumulation x 2 processes" in _text(plan)
+
+
+def test_a_batch_that_cannot_be_cut_is_an_error_of_one_line() -> None:
+    config = replace(_config(global_batch_size=32, per_device_batch_size=16), world_size=3)
+    with pytest.raises(UserError, match=r"^model\.align\.global_batch_size: .* got 32$"):
+        make_plan(config)
+
+
+def test_without_data_the_number_of_steps_is_unknown() -> None:
+    plan = make_plan(_config())
+    assert plan.total_steps is None and plan.key_steps == {}
+    text = _text(plan)
+    assert "unknown (4 epochs)" in text and "--dataset.root" in text
+
+
+def test_data_that_is_not_there_is_an_error_of_one_line(tmp_path: Path) -> None:
+    config = replace(_config(), dataset=LiberoSpatialConfig(root=tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="nowhere") as raised:
+        make_plan(config)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_that_cannot_be_counted_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vla.models.vlas.atlas.AtlasVLA.forward", lambda self, batch, request="loss": 1 / 0)
+    plan = make_plan(_config())
+    assert plan.memory.activations is None
+    assert "unknown" in _text(plan) and "activations are not known" in _text(plan, 200)
+
+
+@pytest.mark.parametrize("model_id", available(ModelConfig))
+def test_any_registered_model_in_seconds(model_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = ModelConfig.get_choice_class(model_id)()
+    if model_id not in {member.value.model_id for member in ModelRegistry} or type(model).task != "action":
+        pytest.skip("no example batch for its task")
+    start = time.process_time()
+    plan = make_plan(PretrainConfig(model=model, dataset=NO_DATA))
+    text = _text(plan)
+    assert time.process_time() - start < 15
+    assert plan.memory.activations
+    assert sum(row.trainable for row in plan.groups) > 0
+    assert all(name in text for name in model.module_groups)
+    assert not list(tmp_path.iterdir())
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_display_of_sizes_and_curves() -> None:
+    assert [size(n) for n in (0, 999, 1024, 5 * 2**20, 1000 * 2**20)] == ["0 B", "999 B", "1 KiB", "5 MiB", "0.977 GiB"]
+    assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
+    assert sparkline([0.0, 0.0]) == "▁▁"

@@ -1,0 +1,168 @@
+"""`--dry_run`: what a run will do and need, without weights, data or memory. Nothing is written."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from vla.batches import Batch
+from vla.conf.pretrain import PretrainConfig
+from vla.conf.strategies import FSDPFullShardConfig
+from vla.errors import UserError
+from vla.models.base import BaseModel
+from vla.models.freezing import GroupRow, apply_stage
+from vla.models.materialize import get_model
+from vla.overwatch.launch import read_launch
+from vla.training.example_batch import example_batch
+from vla.training.feature_cache import frozen_sources
+from vla.training.memory import Activations, MemoryEstimate, count_activations, estimate_memory, to_fake
+from vla.training.optim import lr_scale
+from vla.training.precision import autocast_context
+from vla.training.schedules import get_schedule, warmup_steps
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do. None stands for what can't be known without the data."""
+
+    config: PretrainConfig
+    groups: list[GroupRow]
+    world_size: int
+    accumulation: int
+    num_samples: int | None
+    steps_per_epoch: int | None
+    total_steps: int | None
+    learning_rate: float  # base rate, scaled by the number of processes as the stage says
+    memory: MemoryEstimate
+    assumptions: list[str] = field(default_factory=list)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of optimizer step `step`, counted from 0; `total_steps` must be known."""
+        assert self.total_steps is not None
+        return self.learning_rate * get_schedule(self.config.stage_config.schedule, self.total_steps)(step)
+
+    @property
+    def key_steps(self) -> dict[str, int]:
+        """Steps at which a reader wants to know the learning rate, by name; none if their number isn't known."""
+        if not self.total_steps:
+            return {}
+        last = self.total_steps - 1
+        warmup = warmup_steps(self.config.stage_config.schedule, self.total_steps)
+        steps = {"first": 0, "end of warm-up": warmup, "half way": last // 2, "last": last}
+        if not warmup:
+            del steps["end of warm-up"]
+        return {name: min(step, last) for name, step in sorted(steps.items(), key=lambda item: item[1])}
+
+
+def make_plan(config: PretrainConfig) -> Plan:
+    """Work out the plan of `config` for `config.world_size` processes (None: those of the launcher).
+
+    Raises:
+        UserError: the batch can't be cut over the processes, or the data is given but can't be read.
+    """
+    stage = config.stage_config
+    world_size = config.world_size or read_launch().world_size
+    try:
+        accumulation = stage.grad_accumulation_steps(world_size)
+    except ValueError as error:
+        raise UserError(f"model.{config.stage.field_name}.{error}") from None
+    assumptions: list[str] = []
+    model = get_model(replace(config.model, pretrained=False), device="meta", seed=config.seed)
+    groups = apply_stage(model, stage)
+    activations = _count_activations(model, config, assumptions)
+    memory = estimate_memory(model, stage, world_size, activations)
+    _assume(config, world_size, assumptions)
+    num_samples = _count_samples(config, assumptions)
+    steps_per_epoch = None if num_samples is None else math.ceil(num_samples / stage.global_batch_size)
+    total_steps = stage.max_steps or (steps_per_epoch and steps_per_epoch * stage.epochs)
+    warmup = warmup_steps(stage.schedule, total_steps) if total_steps else 0
+    if total_steps and warmup > total_steps // 2:
+        assumptions.insert(0, f"note: the warm-up of {warmup:,} steps takes more than half of the run")
+    learning_rate = stage.learning_rate * lr_scale(stage.lr_scaling, world_size)
+    return Plan(
+        config, groups, world_size, accumulation, num_samples, steps_per_epoch, total_steps, learning_rate, memory,
+        assumptions,
+    )  # fmt: skip
+
+
+def _count_activations(model: BaseModel, config: PretrainConfig, assumptions: list[str]) -> Activations | None:
+    """Run the forward pass on fake tensors and count what it leaves behind; then the batch itself."""
+    stage = config.stage_config
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    to_fake(model, mode)
+    model.train()
+    try:
+        batch = _fake_batch(model, config, mode)
+        count = count_activations(model, lambda: model(batch), stage)
+    except Exception as error:  # a model of a third party may do what fake tensors can't
+        reason = (str(error).splitlines() or [""])[0]
+        assumptions.append(f"activations are not known: the forward pass needs real numbers ({reason})")
+        return None
+    what = "counted over one forward pass without real numbers: tensors that autograd keeps for the backward pass"
+    if stage.gradient_checkpointing:
+        what += ", of each recomputed block only its inputs, and one block at a time in full"
+    assumptions.append(f"activations: {what}")
+    return count
+
+
+def _fake_batch(model: BaseModel, config: PretrainConfig, mode: FakeTensorMode) -> Batch:
+    """A batch with fake values, and with what frozen groups give, computed for one sample: they keep nothing."""
+    stage = config.stage_config
+
+    def fake(tensor: Tensor) -> Tensor:  # integers stay real: models look into them
+        return mode.from_tensor(tensor) if tensor.is_floating_point() else tensor
+
+    batch = example_batch(config.model, stage.per_device_batch_size).map_tensors(fake)
+    one = example_batch(config.model, 1).map_tensors(fake)
+    for source in frozen_sources(model).values():
+        with torch.no_grad(), autocast_context(stage.precision, "cpu"):
+            features = source.compute(one)
+        for name, value in features.items():
+            with mode:
+                batch.features[name] = torch.zeros(len(batch), *value.shape[1:], dtype=value.dtype)
+    return batch
+
+
+def _assume(config: PretrainConfig, world_size: int, assumptions: list[str]) -> None:
+    stage = config.stage_config
+    assumptions.append("not counted: work space of kernels, communication buffers, the CUDA context (about 0.5 GiB)")
+    assumptions.append("not counted: what frozen groups need while they compute, which is free again afterwards")
+    if isinstance(stage.strategy, FSDPFullShardConfig):
+        kept = "two blocks" if stage.strategy.reshard_after_forward else "all blocks"
+        assumptions.append(
+            f"FSDP: weights, gradients and optimizer states are cut over {world_size} processes; {kept} at a time are "
+            f"gathered in {stage.precision}"
+        )
+        if stage.grad_accumulation_steps(world_size) > 1:
+            assumptions.append("FSDP with accumulation: gradients are whole until the last micro-batch")
+        if stage.strategy.cpu_offload:
+            assumptions.append("FSDP: weights, gradients and optimizer states lie in host memory")
+    else:
+        assumptions.append("DDP: every process holds all weights, gradients and optimizer states")
+    if config.model.pretrained:
+        assumptions.append("sizes are those of the configuration; no weights were looked up")
+
+
+def _count_samples(config: PretrainConfig, assumptions: list[str]) -> int | None:
+    """Training samples, without computing (and caching) the statistics of the data."""
+    from vla.data.materialize import get_datasets
+    from vla.data.processor import Processor
+    from vla.data.statistics import ArrayStatistics
+    from vla.training.example_batch import PROPRIO_DIM
+
+    if getattr(config.dataset, "root", True) is None:
+        assumptions.append("steps per epoch are not known without the data (--dataset.root)")
+        return None
+
+    def anything(width: int) -> ArrayStatistics:
+        return ArrayStatistics(*[(float(value),) * width for value in (-1, 1, 0, 1, -1, 1)], count=1)
+
+    model = config.model
+    statistics = {"actions": anything(model.processor.action_dim), "proprio": anything(PROPRIO_DIM)}
+    processor = Processor(model.processor, model.chunk_size, statistics)
+    try:
+        return len(get_datasets(config.dataset, model, processor).train)
+    except ValueError as error:
+        raise error if isinstance(error, UserError) else UserError(str(error)) from None
