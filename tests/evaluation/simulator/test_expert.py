@@ -1,0 +1,113 @@
+"""The scripted expert solves its tasks, and the recorder writes what the shipped files hold, restartable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mujoco", reason="the libero extra is not installed")
+pytest.importorskip("robosuite", reason="the libero extra is not installed")
+h5py = pytest.importorskip("h5py")
+
+from vla.evaluation.simulator.episodes import play_expert, replay, search_success  # noqa: E402
+from vla.evaluation.simulator.expert import ExpertError, placement_for, rotation_vector  # noqa: E402
+from vla.evaluation.simulator.grasping import MAX_JAW_WIDTH, boxes, cross_section, plan_grasp  # noqa: E402
+from vla.evaluation.simulator.libero_env import LiberoEnv  # noqa: E402
+from vla.evaluation.simulator.recording import Recipe, RecordingError, record_task  # noqa: E402
+from vla.evaluation.simulator.runtime import list_tasks, official_initial_states  # noqa: E402
+
+pytestmark = pytest.mark.simulator
+
+
+def test_expert_puts_the_soup_in_the_basket(soup_env):
+    rollout = play_expert(soup_env, seed=0, initial_state=official_initial_states(soup_env.task)[0])
+    assert rollout.success
+    assert not rollout.rim_grasp
+    assert len(rollout.actions) == rollout.success_step + 9
+    assert np.abs(rollout.actions).max() <= 1.0
+    assert np.array_equal(rollout.actions, rollout.expert_actions)
+
+
+def test_expert_recovers_from_noise_and_the_seed_decides_it(soup_env):
+    first, second = (play_expert(soup_env, seed=1003, noise=0.1) for _ in range(2))
+    assert first.success
+    assert np.array_equal(first.actions, second.actions)
+    assert np.array_equal(first.states, second.states)
+    assert not np.array_equal(first.actions, first.expert_actions)
+
+
+def test_expert_holds_a_bowl_by_its_rim():
+    task = list_tasks("libero_spatial")[2]
+    env = LiberoEnv(task, cameras=())
+    try:
+        rollout, _ = search_success(env, seed=0, initial_state=official_initial_states(task)[0])
+        assert rollout.success
+        assert rollout.rim_grasp
+    finally:
+        env.close()
+
+
+def test_grasp_lies_on_the_object(soup_env):
+    soup_env.reset_to(official_initial_states(soup_env.task)[0], seed=0, render=False)
+    grasp = plan_grasp(soup_env, "alphabet_soup_1")
+    corners = boxes(soup_env, "alphabet_soup_1").reshape(-1, 3)
+    assert np.all(grasp.position > corners.min(axis=0))
+    assert np.all(grasp.position < corners.max(axis=0))
+    across = corners[:, :2] @ np.array([-np.sin(grasp.yaw), np.cos(grasp.yaw)])
+    assert np.ptp(across) <= MAX_JAW_WIDTH + 0.01
+
+
+def test_goal_without_a_script_is_refused(soup_env):
+    with pytest.raises(ExpertError, match="no script for the goal"):
+        placement_for(soup_env, ["turnon", "flat_stove_1"])
+
+
+def test_cross_section_of_a_tilted_box():
+    cube = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
+    s = np.sqrt(0.5)
+    tilted = cube @ np.array([[1, 0, 0], [0, s, -s], [0, s, s]]).T
+    points = cross_section(tilted[None], -0.1, 0.1)
+    np.testing.assert_allclose(np.abs(points[:, 0]).max(), 1.0)
+    np.testing.assert_allclose(np.abs(points[:, 1]).max(), np.sqrt(2.0))
+    assert len(cross_section(tilted[None], 2.0, 3.0)) == 0
+
+
+def test_rotation_vector_inverts_a_turn():
+    angle = 0.7
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    np.testing.assert_allclose(rotation_vector(turn), [0, 0, angle])
+    np.testing.assert_allclose(rotation_vector(np.eye(3)), np.zeros(3))
+
+
+@pytest.mark.slow
+def test_recording_is_repeatable_and_restartable(soup_env, tmp_path, monkeypatch):
+    from vla.evaluation.simulator import recording
+
+    monkeypatch.setattr(recording, "LiberoEnv", lambda *args, **kwargs: soup_env)
+    monkeypatch.setattr(soup_env, "close", lambda: None)
+    task, recipe = soup_env.task, Recipe(compression=1)
+    stopped = tmp_path / "stopped"
+
+    def stop(name, success):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record_task(task, recipe, 1, stopped, stop)
+    with pytest.raises(RecordingError, match="begun with other settings"):
+        record_task(task, Recipe(compression=2), 1, stopped)
+    resumed = record_task(task, recipe, 1, stopped)
+    assert resumed.recorded_now == 0
+    again = record_task(task, recipe, 1, stopped)
+    assert (again.kept, again.total_steps) == (resumed.kept, resumed.total_steps)
+    with pytest.raises(RecordingError, match="other settings"):
+        record_task(task, recipe, 2, stopped)
+    whole = record_task(task, recipe, 1, tmp_path / "whole")
+    assert whole.path.read_bytes() == resumed.path.read_bytes()
+    assert [path.name for path in stopped.iterdir()] == [resumed.path.name]
+
+
+def test_replay_carries_pictures(soup_env):
+    rollout = play_expert(soup_env, seed=1004, horizon=5)
+    rendered = replay(soup_env, rollout)
+    assert len(rendered.observations) == len(rollout.actions) == 5
+    assert all(observation.images["agentview"].shape == (128, 128, 3) for observation in rendered.observations)

@@ -1,0 +1,128 @@
+"""Expert episodes: search for a success without cameras, then play it again with cameras, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vla.evaluation.simulator.expert import ScriptedExpert
+from vla.evaluation.simulator.libero_env import WAIT_STEPS, LiberoEnv, Observation
+
+HOLD_STEPS = 10  # the goal must hold this long, as in LIBERO's own collection, so that the release is part of a demo
+RIM_ANGLES: tuple[float | None, ...] = (None, np.pi, 2 * np.pi / 3, 0.0, 5 * np.pi / 3)
+
+
+class ReplayError(RuntimeError):
+    """A replayed episode left the states it was recorded with."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One expert episode of T control steps; row t belongs to the moment before action t.
+
+    Attributes:
+        seed: of fixtures and, if the state was drawn, placements.
+        reset_state: [1 + nq + nv] before the objects settled; `reset_to(reset_state, seed)` starts the episode.
+        states: [T, 1 + nq + nv].
+        actions: [T, 7] as executed, in [-1, 1].
+        expert_actions: [T, 7] as the expert asked, without the noise.
+        success_step: the number of actions after which the goal first held; None for a failure.
+        success: whether the goal held for HOLD_STEPS in a row.
+        rim_grasp: whether a rim was held, so that another angle would be another way.
+        observations: T observations, with images if the episode was rendered.
+    """
+
+    seed: int
+    reset_state: np.ndarray
+    states: np.ndarray
+    actions: np.ndarray
+    expert_actions: np.ndarray
+    success_step: int | None
+    success: bool
+    rim_grasp: bool
+    observations: tuple[Observation, ...] = ()
+
+
+def play_expert(
+    env: LiberoEnv,
+    seed: int,
+    initial_state: np.ndarray | None = None,
+    noise: float = 0.0,
+    rim_angle: float | None = None,
+    horizon: int | None = None,
+    wait_steps: int = WAIT_STEPS,
+) -> Rollout:
+    """Let the expert play one episode without rendering.
+
+    Args:
+        env: the task.
+        seed: see `LiberoEnv.reset_to`; also of the noise.
+        initial_state: [1 + nq + nv] or None for random placements.
+        noise: standard deviation of Gaussian noise on the six motion dimensions of every action.
+        rim_angle: see `ScriptedExpert`.
+        horizon: most control steps; None takes the suite's.
+        wait_steps: idle steps before the episode.
+    """
+    env.reset_to(initial_state, seed, wait_steps=wait_steps, render=False)
+    expert = ScriptedExpert(env, rim_angle)
+    generator = np.random.default_rng([seed, 1])  # another stream than the arm's start noise
+    states, executed, asked = [], [], []
+    held, success_step = 0, None
+    for step in range(env.task.horizon if horizon is None else horizon):
+        intended = expert.act()
+        action = intended.copy()
+        if noise > 0.0:
+            action[:6] = np.clip(action[:6] + generator.normal(0.0, noise, size=6), -1.0, 1.0)
+        states.append(env.state)
+        executed.append(action)
+        asked.append(intended)
+        _, reached = env.step(action, render=False)
+        held = held + 1 if reached else 0
+        if reached and success_step is None:
+            success_step = step + 1
+        if held == HOLD_STEPS or (expert.finished and held == 0):
+            break
+    arrays = (np.stack(states), np.stack(executed), np.stack(asked))
+    return Rollout(seed, env.reset_state, *arrays, success_step, held == HOLD_STEPS, expert.used_rim)
+
+
+def search_success(
+    env: LiberoEnv,
+    seed: int,
+    initial_state: np.ndarray | None = None,
+    noise: float = 0.0,
+    rim_angles: Sequence[float | None] = RIM_ANGLES,
+) -> tuple[Rollout, int]:
+    """Try the ways of grasping in turn until one succeeds; an object held across its body has only one.
+
+    Returns:
+        The first success, or the last failure; and the number of tries.
+    """
+    tries = 0
+    for angle in rim_angles:
+        tries += 1
+        rollout = play_expert(env, seed, initial_state, noise, rim_angle=angle)
+        if rollout.success or not rollout.rim_grasp:
+            break
+    return rollout, tries
+
+
+def replay(env: LiberoEnv, rollout: Rollout, wait_steps: int = WAIT_STEPS) -> Rollout:
+    """Play a rollout's actions again with cameras and attach the observations.
+
+    Raises:
+        ReplayError: a state differs from the recorded one in any bit, or the outcome does.
+    """
+    observation = env.reset_to(rollout.reset_state, rollout.seed, wait_steps=wait_steps)
+    observations, reached = [], False
+    for step, action in enumerate(rollout.actions):
+        if not np.array_equal(env.state, rollout.states[step]):
+            raise ReplayError(f"{env.task.name}, seed {rollout.seed}: the replay differs at step {step}")
+        observations.append(observation)
+        # The picture after the last action belongs to no recorded step.
+        observation, reached = env.step(action, render=step + 1 < len(rollout.actions))
+    if reached != rollout.success:
+        raise ReplayError(f"{env.task.name}, seed {rollout.seed}: the replay's outcome differs")
+    return replace(rollout, observations=tuple(observations))

