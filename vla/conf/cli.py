@@ -147,7 +147,10 @@ def _as_group(values: Mapping[str, Any]) -> Group:
 
 
 def _represent_text(dumper: Any, text: str) -> Any:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if text in NULLS else None)
+    style = "'" if text in NULLS else None
+    if not text.isprintable():
+        style = '"'  # the only style that escapes every kind of line break
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _represent_list(dumper: Any, items: list[Any]) -> Any:

@@ -8,6 +8,7 @@ type's own defaults apply.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import typing
 from collections.abc import Sequence
 from enum import Enum
@@ -50,8 +51,14 @@ def field_defaults(config_class: Any) -> dict[str, Any]:
 
 
 def is_open_choice(hint: Any) -> bool:
-    """Whether `hint` is a class of which a registered subclass is chosen by `type`."""
-    return is_choice_type(hint) and hint not in hint.get_known_choices().values()
+    """Whether `hint` is the base of a registry, of which a registered subclass is chosen by `type`."""
+    return is_choice_type(hint) and registered_name(hint) is None
+
+
+def registered_name(config_class: Any) -> str | None:
+    """The id under which a class is registered, if it is."""
+    known = config_class.get_known_choices() if hasattr(config_class, "get_known_choices") else {}
+    return next((name for name, choice in known.items() if choice is config_class), None)
 
 
 class Merger:
@@ -136,18 +143,20 @@ class Merger:
 
     def _choose(self, hint: Any, base: Any, groups: Sequence[Group], path: str) -> tuple[Any, str | None, int | None]:
         """The class of a group, the name of its type (None where there is no choice), and which of `groups` chose."""
-        if not is_choice_type(hint):
-            return hint, None, None
-        if not is_open_choice(hint):
-            name, chooser = hint.get_choice_name(hint), None
-        elif base is not None and type(base) in hint.get_known_choices().values():
-            name, chooser = base.get_choice_name(type(base)), None
-        else:
-            name, chooser = hint.default_choice_name(), None
+        name, chooser = registered_name(hint if base is None else type(base)), None
+        if base is not None and type(base) is not hint and (name is None or not is_open_choice(hint)):
+            raise ConfigError(path or "config", f"{type(base).__name__} is not a registered choice of {hint.__name__}")
+        if is_open_choice(hint) and name is None:
+            name = hint.default_choice_name()
         for index, group in enumerate(groups):
             node = group.values.get(TYPE)
-            if node is not None:
-                name, chooser = read_scalar(str, node, join(path, TYPE)), index
+            if node is not None and (name is not None or is_open_choice(hint)):
+                chosen = read_scalar(str, node, join(path, TYPE))
+                if chosen != name and not is_open_choice(hint):
+                    raise fail(join(path, TYPE), f"must be {name}", node)
+                name, chooser = chosen, index
+        if not is_open_choice(hint):
+            return hint, name, chooser
         place = groups[chooser].values[TYPE].place.suffix if chooser is not None else ""
         return plugins.find_choice(hint, name or "", join(path, TYPE), place), name, chooser
 
@@ -214,7 +223,9 @@ def encode(value: Any, hint: Any = Any) -> Any:
     hint, _ = strip_optional(hint)
     if value is None:
         return None
-    if dataclasses.is_dataclass(hint) and not isinstance(value, type):
+    if dataclasses.is_dataclass(value):
+        if not dataclasses.is_dataclass(hint):
+            hint = next(filter(is_choice_type, inspect.getmro(type(value))), type(value))
         return Merger().build_dataclass(hint, value, [], "")
     if isinstance(value, Enum):
         return value.value if isinstance(value.value, str | int | float) else value.name

@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any
 
 from vla.conf.errors import ConfigError
-from vla.conf.nodes import COMMAND_LINE, Group, Items, Node, Text, show
+from vla.conf.nodes import COMMAND_LINE, NULLS, Group, Items, Node, Text, show
 from vla.conf.registry import choices_text
 
 _INT = re.compile(r"[-+]?[0-9](_?[0-9])*")
@@ -91,7 +91,8 @@ def _read_float(text: str, quoted: bool) -> float:
 
 
 def _read_text(text: str, quoted: bool) -> str:
-    return text if text or quoted else _refuse(text)
+    # "none" is a word of its own in some fields (lr_scaling: none); YAML's other nulls are no text.
+    return text if quoted or text in ("none", "None") or text not in NULLS else _refuse(text)
 
 
 def _refuse(text: str) -> Any:

@@ -1,6 +1,6 @@
 """The one registry mechanism: Enum members into draccus choices, and a choice into the class that implements it."""
 
-from difflib import SequenceMatcher, get_close_matches
+from difflib import SequenceMatcher
 from enum import Enum
 from importlib import import_module
 from typing import Any
@@ -21,16 +21,22 @@ def available(base: Any) -> list[str]:
 
 def suggest(name: str, choices: list[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest of `choices`, or an empty string when nothing is near."""
-    near = get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    near = max(choices, key=lambda choice: likeness(name, choice), default="")
+    return f"; did you mean '{near}'?" if likeness(name, near) >= 0.5 else ""
 
 
 def choices_text(name: str, choices: list[str]) -> str:
     """`"must be one of a, b, c, got 'x'; did you mean 'a'?"`, the nearest first, and not more than can be read."""
-    ordered = sorted(choices, key=lambda choice: -SequenceMatcher(None, name, choice).ratio()) if name else choices
+    ordered = sorted(choices, key=lambda choice: -likeness(name, choice))
     more = f" and {len(ordered) - _MOST_CHOICES} more" if len(ordered) > _MOST_CHOICES else ""
     listed = ", ".join(ordered[:_MOST_CHOICES])
     return f"must be one of {listed}{more}, got {name!r}{suggest(name, choices)}"
+
+
+def likeness(name: str, choice: str) -> float:
+    """How near two names are, from 0 to 1; one that only lacks the end of the other is very near."""
+    ratio = SequenceMatcher(None, name, choice).ratio()
+    return max(ratio, 0.9) if len(name) > 1 and choice.startswith(name) else ratio
 
 
 def resolve_target(config: Any) -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import Any
 
 from draccus.utils import is_choice_type
 
 from vla.conf.errors import ConfigError
 from vla.conf.nodes import Group, Node, Place, show
+from vla.conf.registry import likeness
 
 _MOST_FIELDS = 12  # that an error lists
 
@@ -56,8 +56,8 @@ def field_names(config_class: Any) -> list[str]:
 
 
 def _near(key: str, names: list[str]) -> str:
-    near = get_close_matches(key, names, n=1, cutoff=0.7)
-    return f"did you mean '{near[0]}'?" if near else ""
+    near = max(names, key=lambda name: likeness(key, name), default="")
+    return f"did you mean '{near}'?" if likeness(key, near) >= 0.7 else ""
 
 
 def _of_other_type(hint: Any, key: str) -> str:
