@@ -1,0 +1,101 @@
+"""`episodes.jsonl`: every finished episode as it ends, so that an interrupted evaluation goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla.evaluation.simulator.messages import Episode, Outcome
+
+LOG, ACTIONS = "episodes.jsonl", "actions"
+
+
+class EpisodeLog:
+    """Outcomes on disk, by episode and by what was evaluated.
+
+    Lines of other policies and protocols may stand in the same file; they are left alone. A line that was cut off
+    when the process died is passed over. Of several lines of an episode the last one counts.
+
+    Args:
+        folder: `<folder>/episodes.jsonl` and `<folder>/actions/<variant>/...npz`.
+        variant: hash of the policy and of everything of the protocol; only outcomes of the same one count.
+    """
+
+    def __init__(self, folder: Path, variant: str) -> None:
+        self._folder, self._variant = folder, variant
+        self._path = folder / LOG
+        self._outcomes: dict[str, Outcome] = {}
+        if self._path.exists():
+            for line in self._path.read_text(encoding="utf-8").splitlines():
+                self._read(line)
+
+    def _read(self, line: str) -> None:
+        try:
+            entry: dict[str, Any] = json.loads(line)
+            if entry["variant"] != self._variant:
+                return
+            episode = Episode(entry["suite"], entry["task"], entry["init_id"], entry["seed"])
+            outcome = Outcome(
+                episode, entry["status"], entry["steps"], initial_state_hash=entry["initial_state"],
+                states_hash=entry["states"], seconds=entry["seconds"], rendered=entry["rendered"],
+                attempts=entry["attempts"], message=entry["message"],
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError):
+            return
+        self._outcomes[episode.key] = outcome
+
+    def finished(self, episode: Episode) -> bool:
+        """Whether the episode ended in a success or a failure; one that ended in an error is played again."""
+        found = self._outcomes.get(episode.key)
+        return found is not None and found.status != "error"
+
+    def outcomes(self, episodes: Iterable[Episode]) -> list[Outcome]:
+        """The outcomes of those of `episodes` that have one, in their order; without actions."""
+        return [self._outcomes[episode.key] for episode in episodes if episode.key in self._outcomes]
+
+    def actions(self, episode: Episode) -> np.ndarray | None:
+        """The executed actions float64 [steps, 7] of an episode, if they were kept."""
+        path = self._actions_path(episode)
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            actions: np.ndarray = arrays["actions"]
+        return actions
+
+    def append(self, outcome: Outcome) -> None:
+        """Write an outcome down at once; its line comes last, so that what has a line is complete."""
+        episode = outcome.episode
+        if len(outcome.actions):
+            path = self._actions_path(episode)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(path, actions=outcome.actions)
+        entry = {
+            "variant": self._variant, "suite": episode.suite, "task": episode.task, "init_id": episode.init_id,
+            "seed": episode.seed, "status": outcome.status, "steps": outcome.steps,
+            "initial_state": outcome.initial_state_hash, "states": outcome.states_hash, "seconds": outcome.seconds,
+            "rendered": outcome.rendered, "attempts": outcome.attempts, "message": outcome.message,
+            "time": round(time.time(), 1),
+        }  # fmt: skip
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab") as file:
+            if file.tell() and not self._ends_with_newline():
+                file.write(b"\n")  # the last line was cut off; don't continue it
+            file.write(json.dumps(entry).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._outcomes[episode.key] = replace(outcome, actions=np.zeros((0, 7)), film=None)
+
+    def _ends_with_newline(self) -> bool:
+        with self._path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+
+    def _actions_path(self, episode: Episode) -> Path:
+        return self._folder / ACTIONS / self._variant / f"{episode.key.replace('/', '_')}.npz"
