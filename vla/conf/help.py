@@ -9,22 +9,19 @@ import typing
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from draccus.utils import is_choice_type
 
 from vla.conf import plugins
 from vla.conf.comments import field_comments, summary
+from vla.conf.help_layout import Layout
 from vla.conf.merging import REQUIRED, TYPE, field_types, is_open_choice, join
 from vla.conf.models import ModelConfig
 from vla.conf.reading import strip_optional
 from vla.conf.stage import Stage
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 _KINDS = {bool: "true|false", int: "int", float: "number", str: "text", Path: "path"}
-_PLAIN_WIDTH = 120  # columns when the output is no terminal
 _VALUE_WIDTH = 24
 _CLOSING = (
     "* is what the command line has chosen; choose otherwise, and --help shows the flags of that.",
@@ -62,23 +59,17 @@ def print_help(config_class: Any, tree: dict[str, Any], notes: list[str], progra
         notes: lines to close with, such as what was wrong with the command line.
         program: name for the usage line; None: that of this process.
     """
-    from rich.console import Console
-
     notes = [*plugins.load_all(), *notes]
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=_PLAIN_WIDTH)
-    with console.capture() as capture:
-        console.print(f"usage: {program or Path(sys.argv[0]).name} [--config_path FILE] [--FIELD VALUE ...]")
-        console.print(f"\n{summary(config_class)}.")
-        for section in sections(config_class, tree):
-            _print_section(console, section)
-        console.print()
-        for line in _CLOSING:
-            console.print(line, style="dim")
-        for note in notes:
-            console.print(f"note: {note}", style="yellow")
-    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    layout = Layout()
+    lines = [f"usage: {program or Path(sys.argv[0]).name} [--config_path FILE] [--FIELD VALUE ...]", ""]
+    lines += layout.paragraph(f"{summary(config_class)}.")
+    for section in sections(config_class, tree):
+        lines += ["", *_lines(layout, section)]
+    lines.append("")
+    for line in _CLOSING:
+        lines += layout.paragraph(line, "dim")
+    lines += [layout.paint(f"note: {note}", "note") for note in notes]
+    print("\n".join(lines))
 
 
 def sections(config_class: Any, tree: dict[str, Any]) -> list[Section]:
@@ -203,21 +194,16 @@ def show(plain: Any) -> str:
     return f"{plain:g}" if isinstance(plain, float) else str(plain)
 
 
-def _print_section(console: Console, section: Section) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    console.print()
-    console.print(Text.assemble((section.title, "bold cyan"), f"  {section.about}" if section.about else ""))
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(width=1)
-    table.add_column(no_wrap=True)
-    for name, chosen, about in section.choices:
-        table.add_row(Text("*" if chosen else ""), Text(name, "bold green" if chosen else ""), Text(about))
-    if section.rows:
-        table.add_column(max_width=_VALUE_WIDTH, style="green")
-        table.add_column(ratio=1)
-    for row in section.rows:
-        flag = Text.assemble(row.flag, " ", (row.kind, "dim"))
-        table.add_row("", flag, Text(row.value), Text(row.comment))
-    console.print(table)
+def _lines(layout: Layout, section: Section) -> Iterator[str]:
+    title, *more = layout.paragraph(f"{section.title}  {section.about}" if section.about else section.title)
+    yield layout.paint(section.title, "title") + title.removeprefix(section.title)
+    yield from more
+    choices = [
+        [("*" if chosen else " ", ""), (name, "chosen" if chosen else ""), (text, "")]
+        for name, chosen, text in section.choices
+    ]
+    yield from layout.columns(choices, (1, 0))
+    rows = [
+        [(" ", ""), (f"{row.flag} {row.kind}", ""), (row.value, "value"), (row.comment, "")] for row in section.rows
+    ]
+    yield from layout.columns(rows, (1, 0, _VALUE_WIDTH))

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla.conf.datasets import DatasetConfig
 from vla.conf.errors import ConfigError, one_line
 from vla.conf.models import ModelConfig
 from vla.conf.registry import choices_text
 from vla.conf.strategies import StrategyConfig
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUPS: dict[str, tuple[Any, str]] = {
     "vla.models": (ModelConfig, "model_id"),
@@ -33,6 +35,8 @@ class PluginError(Exception):
 @cache
 def _entry_points() -> dict[str, list[EntryPoint]]:
     """Entry points by group, looked up once: every installed distribution's metadata is read."""
+    from importlib.metadata import entry_points  # not needed while every choice is known
+
     found = entry_points()
     return {group: list(found.select(group=group)) for group in GROUPS}
 
