@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,11 +26,27 @@ class FeatureSource:
 
 
 class BaseModel(nn.Module):
-    """Base of all models. A model knows no rank, no optimizer and no dataset."""
+    """Base of all models. A model knows no rank, no optimizer and no dataset.
+
+    `get_model` calls the class with its configuration; also with `weights=` what `find_weights` gave, if that is
+    anything, and with `assets=` a folder that `save_assets` wrote, if there is one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.frozen_groups: frozenset[str] = frozenset()
+
+    @classmethod
+    def find_weights(cls, config: Any) -> dict[str, str]:
+        """Where pretrained weights are, by module group; nothing is built or read yet.
+
+        Raises:
+            WeightsNotFound: They can't be had (`vla.models.weights_source`).
+        """
+        return {}
+
+    def save_assets(self, folder: Path) -> None:
+        """Write what a checkpoint needs besides tensors to rebuild the model without its pretrained weights."""
 
     def module_groups(self) -> dict[str, nn.Module]:
         """Module groups by name. Together they hold every parameter, each exactly once."""

@@ -37,11 +37,12 @@ def get_model(
     cls = resolve_target(model_config)
     on_meta = torch.device(device).type == "meta"
     pretrained = model_config.pretrained and not on_meta and assets is None
-    weights = cls.find_weights(model_config) if pretrained else {}
+    found = {"weights": cls.find_weights(model_config) if pretrained else None, "assets": assets}
+    given = {name: value for name, value in found.items() if value}
     if on_meta:
         with torch.device("meta"):
-            return cls(model_config, assets=assets)
+            return cls(model_config, **given)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = cls(model_config, weights=weights, assets=assets)
+        model = cls(model_config, **given)
     return model.to(device)

@@ -2,15 +2,19 @@
 
 import json
 import os
+import socket
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from vla.errors import UserError
 
 # weights of a repository, in the order in which they are preferred
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "model.pt", "pytorch_model.bin")
-_PROBE_TIMEOUT = 2.0  # seconds to wait for an answer of the hub; its client tries twice
+_PROBE_TIMEOUT = 2.0  # seconds to wait for the hub
 _FILE_SUFFIXES = (".gguf", ".safetensors", ".pt", ".pth", ".bin")
 
 
@@ -128,6 +132,8 @@ def _probe_hub(name: str) -> str | None:
 
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return "HF_HUB_OFFLINE forbids asking the hub"
+    if not _hub_answers():
+        return "the hub can't be reached"
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_PROBE_TIMEOUT)
     except EntryNotFoundError:
@@ -144,3 +150,27 @@ def _probe_hub(name: str) -> str | None:
     except Exception as error:  # the client's own network errors, whose classes differ between its versions
         return f"the hub can't be reached ({type(error).__name__})"
     return None
+
+
+def _hub_answers() -> bool:
+    """Whether the hub's address takes connections; some versions of its client try for a minute before they give up."""
+    from huggingface_hub import constants
+
+    address = urlsplit(constants.ENDPOINT)
+    if getproxies().get(address.scheme):
+        return True  # the proxy knows; a direct connection needn't work
+    port = address.port or (443 if address.scheme == "https" else 80)
+    answers: list[bool] = []
+
+    def connect() -> None:
+        try:
+            with socket.create_connection((address.hostname, port), timeout=_PROBE_TIMEOUT):
+                answers.append(True)
+        except OSError:
+            return
+
+    # in a thread, since the look-up of a name takes no timeout
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(2 * _PROBE_TIMEOUT)
+    return bool(answers)

@@ -83,10 +83,14 @@ class LLMBackbone(nn.Module):
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Recompute decoder layers in the backward pass (while training)."""
-        if enabled:
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            self.model.gradient_checkpointing_disable()
+        for name in (
+            "activation_checkpointing",
+            "gradient_checkpointing",
+        ):  # the name from transformers 5 on, and before
+            switch = getattr(self.model, f"{name}_{'enable' if enabled else 'disable'}", None)
+            if switch is not None:
+                switch(**({f"{name}_kwargs": {"use_reentrant": False}} if enabled else {}))
+                return
 
 
 def _build_model(config: LLMConfig, assets: Path | None) -> nn.Module:

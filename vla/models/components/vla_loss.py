@@ -21,11 +21,11 @@ class VLALoss(nn.Module):
     Args:
         pose_weight: Factor of the pose loss.
         gripper_weight: Factor of the gripper loss.
-        pose_loss: `smooth_l1`, `l1` or `l2`.
-        gripper_loss: `l1`, or `bce` on values clamped to [0, 1].
-        use_auxiliary: Add the two regularisers, where `forward` is given what they need.
-        consistency_weight: Factor of the mean squared distance of a frame's geometry features from the frames' mean.
-        feature_weight: Factor of the mean L2 norm of the fused features.
+        pose_loss_type: `smooth_l1`, `l1` or `l2`.
+        gripper_loss_type: `l1`, or `bce` on values clamped to [0, 1].
+        use_auxiliary_loss: Add the two regularisers, where `forward` is given what they need.
+        geom_consistency_weight: Factor of the mean squared distance of frames' geometry features from their mean.
+        feature_reg_weight: Factor of the mean L2 norm of the fused features.
 
     Raises:
         ValueError: A loss is unknown.
@@ -35,21 +35,21 @@ class VLALoss(nn.Module):
         self,
         pose_weight: float = 1.0,
         gripper_weight: float = 0.5,
-        pose_loss: str = "smooth_l1",
-        gripper_loss: str = "l1",
-        use_auxiliary: bool = False,
-        consistency_weight: float = 0.1,
-        feature_weight: float = 0.01,
+        pose_loss_type: str = "smooth_l1",
+        gripper_loss_type: str = "l1",
+        use_auxiliary_loss: bool = False,
+        geom_consistency_weight: float = 0.1,
+        feature_reg_weight: float = 0.01,
     ) -> None:
         super().__init__()
-        if pose_loss not in _REGRESSION:
-            raise ValueError(f"pose_loss: must be one of {', '.join(_REGRESSION)}, got {pose_loss!r}")
-        if gripper_loss not in ("l1", "bce"):
-            raise ValueError(f"gripper_loss: must be one of l1, bce, got {gripper_loss!r}")
+        if pose_loss_type not in _REGRESSION:
+            raise ValueError(f"pose_loss_type: must be one of {', '.join(_REGRESSION)}, got {pose_loss_type!r}")
+        if gripper_loss_type not in ("l1", "bce"):
+            raise ValueError(f"gripper_loss_type: must be one of l1, bce, got {gripper_loss_type!r}")
         self.pose_weight, self.gripper_weight = pose_weight, gripper_weight
-        self.pose_loss, self.gripper_loss = pose_loss, gripper_loss
-        self.use_auxiliary = use_auxiliary
-        self.consistency_weight, self.feature_weight = consistency_weight, feature_weight
+        self.pose_loss_type, self.gripper_loss_type = pose_loss_type, gripper_loss_type
+        self.use_auxiliary_loss = use_auxiliary_loss
+        self.geom_consistency_weight, self.feature_reg_weight = geom_consistency_weight, feature_reg_weight
 
     def per_sample(self, predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """
@@ -62,7 +62,7 @@ class VLALoss(nn.Module):
         Returns:
             `total_loss`, `pose_loss` and `gripper_loss`, float32 [...].
         """
-        pose = regression_loss(self.pose_loss, predictions["pose"].float(), targets["pose"].float()).mean(dim=-1)
+        pose = regression_loss(self.pose_loss_type, predictions["pose"].float(), targets["pose"].float()).mean(dim=-1)
         gripper = self._gripper(predictions["gripper"].float(), targets["gripper"].float()).mean(dim=-1)
         total = self.pose_weight * pose + self.gripper_weight * gripper
         return {"total_loss": total, "pose_loss": pose, "gripper_loss": gripper}
@@ -83,23 +83,23 @@ class VLALoss(nn.Module):
             0-dim float32 `total_loss`, `pose_loss`, `gripper_loss`, and `auxiliary_loss` if it is used.
         """
         losses = {name: value.mean() for name, value in self.per_sample(predictions, targets).items()}
-        if self.use_auxiliary and intermediates is not None:
+        if self.use_auxiliary_loss and intermediates is not None:
             losses["auxiliary_loss"] = self._auxiliary(intermediates)
             losses["total_loss"] = losses["total_loss"] + losses["auxiliary_loss"]
         return losses
 
     def _gripper(self, prediction: Tensor, target: Tensor) -> Tensor:
-        if self.gripper_loss == "l1":
+        if self.gripper_loss_type == "l1":
             return F.l1_loss(prediction, target, reduction="none")
         with torch.autocast(prediction.device.type, enabled=False):  # autocast refuses cross-entropy of probabilities
             return F.binary_cross_entropy(prediction.clamp(0, 1), target.clamp(0, 1), reduction="none")
 
     def _auxiliary(self, intermediates: Mapping[str, Tensor]) -> Tensor:
         fused = intermediates["fused_features"].float()
-        loss = self.feature_weight * fused.norm(dim=-1).mean()
+        loss = self.feature_reg_weight * fused.norm(dim=-1).mean()
         frames = intermediates.get("geometry_features")
         if frames is not None and frames.shape[1] > 1:
             frames = frames.float()
             mean = frames.mean(dim=1, keepdim=True).expand_as(frames)
-            loss = loss + self.consistency_weight * F.mse_loss(frames, mean)
+            loss = loss + self.geom_consistency_weight * F.mse_loss(frames, mean)
         return loss
