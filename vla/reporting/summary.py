@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vla.reporting.history import Series
 from vla.reporting.run_folder import RunRecord
 
 
@@ -119,6 +120,13 @@ def _step_seconds(record: RunRecord) -> np.ndarray:
     return finite.values * np.diff(finite.steps, prepend=0.0)
 
 
+def _time_average(series: Series, seconds: np.ndarray) -> float:
+    """Mean of a series with the `seconds` of its log intervals as weights, where they are known."""
+    values = series.finite.values
+    known = len(values) == len(seconds) and seconds.sum() > 0
+    return float(np.average(values, weights=seconds if known else None))
+
+
 def _step_facts(record: RunRecord) -> list[Fact]:
     facts: list[Fact] = []
     history, seconds = record.history, _step_seconds(record)
@@ -129,13 +137,10 @@ def _step_facts(record: RunRecord) -> list[Fact]:
             facts.append(Fact(f"optimizer step, {label}", value, "over the log entries"))
     rate = history.get("train/samples_per_second")
     if rate is not None and rate.mean is not None:
-        facts.append(Fact("throughput", f"{rate.mean:.3g} samples/s", "mean over the log entries"))
+        facts.append(Fact("throughput", f"{_time_average(rate, seconds):.3g} samples/s"))
     wait = history.get("train/data_wait")
     if wait is not None and wait.mean is not None:
-        share = wait.mean
-        if len(wait.finite) == len(seconds) and seconds.sum() > 0:
-            share = float(np.average(wait.finite.values, weights=seconds))
-        facts.append(Fact("waiting for data", f"{share:.1%}", "of the time of the steps"))
+        facts.append(Fact("waiting for data", f"{_time_average(wait, seconds):.1%}", "of the time of the steps"))
     return facts
 
 

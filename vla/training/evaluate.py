@@ -145,7 +145,8 @@ def _replace(path: Path, content: bytes) -> None:
 
 def print_metrics(metrics: dict[str, Any], console: Console | None = None) -> None:
     """Print what `evaluate_run` found as a table on the console (standard output by default)."""
-    table = Table(title=f"{metrics['num_episodes']} held-out episodes, {metrics['num_actions']} actions")
+    episodes, actions = metrics["num_episodes"], metrics["num_actions"]
+    table = Table(title=f"{actions} actions of {episodes} held-out episode{'s' if episodes != 1 else ''}")
     for column in ("dimension", "mean absolute error", "average action", "ratio"):
         table.add_column(column, justify="left" if column == "dimension" else "right")
     for row in metrics["dimensions"]:
