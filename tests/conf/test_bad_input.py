@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
@@ -92,12 +94,14 @@ FILES = {
     "- seed": "config_path: must hold fields and values, got a list (FILE)",
     "seed": "config_path: must hold fields and values, got 'seed' (FILE)",
     "[a]: 1": "config_path: keys must be names (FILE:1)",
-    "a: 1\n---\nb: 2": "config_path: must be valid YAML: ",
+    "a: 1\n---\nb: 2": "config_path: must hold one document (FILE:2)",
     "model: !!python/object/apply:os.system [ls]": (
         "config_path: tags are not allowed, got tag:yaml.org,2002:python/object/apply:os.system (FILE:1)"
     ),
     "model: !include other.yaml": "config_path: tags are not allowed, got !include (FILE:1)",
-    "a: &x {b: *x}": "config_path: an alias contains itself (FILE:1)",
+    "a: &x {b: *x}": "config_path: no such anchor, got '*x' (FILE:1)",
+    "seed: *x": "config_path: no such anchor, got '*x' (FILE:1)",
+    "model: " + "[" * 1000 + "]" * 1000: "config_path: must not be nested deeper than 50 levels (FILE:1)",
     "model:\n  target: os:system": "model.target: no such field of 'vggt-tiny', got 'os:system'; the fields are ",
     "seed: 1\nmodel:\n  finetune:\n    learning_rate: -1": (
         "model.finetune.learning_rate: must be > 0, got -1.0 (FILE:4)"
@@ -209,3 +213,47 @@ def test_as_a_process() -> None:
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == "error: stage: must be one of finetune, full-finetune, align, got 'foo'\n"
+
+
+scraps = st.sampled_from(
+    ["--model.type", "--stage", "--seed", "--trackers", "--model.align", "--dry_run", "--model.align.lr_multipliers.x"]
+    + ["--config_path", "--", "-x", "=", ".", "align", "vggt-tiny", "[", "{a: 1}", "{", "]", "none", "1e-4", "jsonl,"]
+)
+
+
+@settings(max_examples=150)
+@given(argv=st.lists(scraps | st.text(max_size=6), max_size=6))
+def test_no_command_line_ends_in_a_traceback(argv: list[str]) -> None:
+    try:
+        cli.parse(PretrainConfig, [word for word in argv if word not in ("-h", "--help")])
+    except cli.UserError as error:
+        assert "\n" not in str(error) and ": " in str(error)
+
+
+lines = st.sampled_from(
+    [
+        "model:",
+        "  type: vggt-tiny",
+        "  align:",
+        "    epochs: 3",
+        "- a",
+        "seed: 3",
+        "stage: [",
+        "? a",
+        "&x",
+        "*x",
+        "!!str 3",
+    ]
+    + ["<<: {}", "trackers: [jsonl]", "{", "}", "'", '"', "|", "\t", "%YAML 1.1", "---", "...", "dataset: {root: }"]
+)
+
+
+@settings(max_examples=150)
+@given(text=st.lists(lines | st.text(max_size=8), max_size=8))
+def test_no_file_ends_in_a_traceback(text: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "scraps.yaml"
+    path.write_text("\n".join(text), encoding="utf-8", errors="replace")
+    try:
+        cli.load(PretrainConfig, path)
+    except cli.UserError as error:
+        assert "\n" not in str(error) and ": " in str(error)

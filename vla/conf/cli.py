@@ -15,7 +15,8 @@ from vla.conf.errors import UserError
 from vla.conf.flags import Flags, parse_flags
 from vla.conf.instantiate import instantiate
 from vla.conf.merging import Merger, encode
-from vla.conf.nodes import NULLS, Group, Node, Place, load_file, load_text
+from vla.conf.nodes import NULLS, Group, Node, Place
+from vla.conf.yaml_text import load_file, load_text
 
 Config = TypeVar("Config")
 
@@ -41,7 +42,7 @@ def parse(
         _print_help(config_class, base, layers, flags)
         raise SystemExit(0)
     if flags.config_path is not None:
-        layers.append(load_file(flags.config_path))
+        layers.append(load_file(Path(flags.config_path).expanduser()))
     return _build(config_class, base, [*layers, *flags.layers])
 
 
@@ -116,7 +117,7 @@ def _print_help(config_class: type[Config], base: Config | None, layers: list[No
     given: list[Node] = [*flags.layers]
     try:
         if flags.config_path is not None:
-            given.insert(0, load_file(flags.config_path))
+            given.insert(0, load_file(Path(flags.config_path).expanduser()))
         shown = tree([*layers, *given])
     except UserError as first:
         notes = [str(first)] if len(given) == len(flags.layers) and flags.config_path is not None else []

@@ -69,7 +69,10 @@ def print_help(config_class: Any, tree: dict[str, Any], notes: list[str], progra
     for line in _CLOSING:
         lines += layout.paragraph(line, "dim")
     lines += [layout.paint(f"note: {note}", "note") for note in notes]
-    print("\n".join(lines))
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:  # `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def sections(config_class: Any, tree: dict[str, Any]) -> list[Section]:

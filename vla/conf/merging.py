@@ -20,9 +20,10 @@ from draccus.utils import is_choice_type
 
 from vla.conf import plugins
 from vla.conf.errors import ConfigError
-from vla.conf.nodes import Group, Items, Node, Place, Text, load_text, show
+from vla.conf.nodes import Group, Items, Node, Place, Text, show
 from vla.conf.reading import fail, read_scalar, strip_optional
 from vla.conf.unknown import unknown_field
+from vla.conf.yaml_text import load_text
 
 TYPE = draccus.CHOICE_TYPE_KEY
 REQUIRED = object()  # in a tree for --help: a field that has no default and was not set

@@ -24,7 +24,7 @@ SMOLLM2_135M = LLMConfig(
 
 
 def _stage(trainable: tuple[str, ...], **overrides: object) -> StageConfig:
-    """Published training values (50 epochs, 32 samples a step, 1e-4, 1,000 warm-up steps, clip 1.0) with `overrides`."""
+    """Published training values (50 epochs, 32 samples a step, 1e-4, 1,000 warm-up steps, clip 1) with `overrides`."""
     values: dict[str, Any] = {
         "epochs": 50, "global_batch_size": 32, "per_device_batch_size": 4, "learning_rate": 1e-4, "weight_decay": 0.01,
         "schedule": ScheduleConfig(name="cosine", warmup_steps=1000),

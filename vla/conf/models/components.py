@@ -26,11 +26,19 @@ class LLMConfig:
     tokenizer: str | None = None  # folder or Hugging Face id, or "bytes" (UTF-8 bytes); none: that of `weights`
 
     def __post_init__(self) -> None:
-        require_positive(self, "vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "rope_theta")
+        require_positive(self, "vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads")
+        require_positive(self, "num_kv_heads", "max_position", "rope_theta", "rms_norm_eps")
         require(
             "num_heads", self.hidden_size % self.num_heads == 0, f"must divide hidden_size ({self.hidden_size})",
             self.num_heads,
         )  # fmt: skip
+        require(
+            "num_kv_heads", self.num_heads % self.num_kv_heads == 0, f"must divide num_heads ({self.num_heads})",
+            self.num_kv_heads,
+        )  # fmt: skip
+
+
+PATCH_EMBEDS = ("dinov2_vits14_reg", "dinov2_vitb14_reg", "dinov2_vitl14_reg", "dinov2_vitg2_reg", "conv")
 
 
 @dataclass(frozen=True)
@@ -44,12 +52,14 @@ class VGGTConfig:
     depth: int = 24  # frame blocks, and as many global blocks
     num_heads: int = 16  # attention heads
     mlp_ratio: float = 4.0  # width inside the MLP / embed_dim
-    patch_embed: str = "dinov2_vitl14_reg"  # dinov2_vit{s,b,l,g2}14_reg | conv
+    patch_embed: str = "dinov2_vitl14_reg"  # dinov2_vit{s14,b14,l14,g2}_reg | conv
     patch_embed_depth: int = 24  # blocks of the DINOv2 patch embedding
     patch_embed_heads: int = 16  # attention heads of the DINOv2 patch embedding
 
     def __post_init__(self) -> None:
         require_positive(self, "img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")
+        require_positive(self, "patch_embed_depth", "patch_embed_heads")
+        require_choice(self, "patch_embed", PATCH_EMBEDS)
         require("embed_dim", self.embed_dim % (4 * self.num_heads) == 0, "must be a multiple of 4 x num_heads (RoPE)",
                 self.embed_dim)  # fmt: skip
 
@@ -88,7 +98,7 @@ class FusionConfig:
 
     def __post_init__(self) -> None:
         require_choice(self, "direction", ("cross", "bidirectional"))
-        require_positive(self, "dim", "num_layers", "num_heads", "num_queries")
+        require_positive(self, "dim", "num_layers", "num_heads", "mlp_ratio", "num_queries")
         require("num_heads", self.dim % self.num_heads == 0, f"must divide dim ({self.dim})", self.num_heads)
         require_fraction(self, "dropout")
 
