@@ -1,5 +1,6 @@
 """The loader: the same batches for any number of workers, and errors that say which sample."""
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 from dataclasses import fields
@@ -58,7 +59,14 @@ def assert_equal(one: ActionBatch, other: ActionBatch) -> None:
         assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, field.name
 
 
-@pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 3}, {"workers": 2, "start_method": "spawn"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"workers": 1},
+        pytest.param({"workers": 3}, marks=pytest.mark.filterwarnings("ignore:This DataLoader will create")),
+        {"workers": 1, "start_method": "spawn"},
+    ],
+)
 def test_workers_make_no_difference(tmp_path: Path, options: dict) -> None:
     write_task(tmp_path, image_options=COMPRESSED)
     write_task(tmp_path, "open_the_drawer")
@@ -142,11 +150,22 @@ class TestErrors:
         assert "in __getitem__" in caught.value.details
 
     def test_error_that_cannot_be_pickled(self, workers: int) -> None:
-        class Local(Exception):
+        class LocalError(Exception):
             pass
 
-        with pytest.raises(SampleError, match="t=11: Local: no"):
-            list(load(Toy(bad=11, error=Local("no")), workers=workers))
+        with pytest.raises(SampleError, match="t=11: LocalError: no"):
+            list(load(Toy(bad=11, error=LocalError("no")), workers=workers))
+
+    def test_workers_stop_at_once_and_start_again(self, workers: int) -> None:
+        data = Toy(bad=11, error=BadEpisode("x"))
+        sampler = DistributedSampler(len(data), global_batch_size=4, shuffle=False)
+        loader = get_dataloader(data, sampler, ActionCollator(), batch_size=4, num_workers=workers)
+        for _ in range(2):
+            batches = iter(loader)
+            assert [next(batches).sample_ids[0].item() for _ in range(2)] == [0, 4]
+            with pytest.raises(BadEpisode):
+                next(batches)
+            assert not multiprocessing.active_children()
 
     def test_collator_error(self, workers: int) -> None:
         def refuse(samples: list) -> None:

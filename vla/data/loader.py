@@ -179,14 +179,21 @@ def _unpack(batch: Batch, small: list[np.ndarray | None]) -> Batch:
 
 class _Loader(DataLoader):
     def __iter__(self) -> "_Checked":
-        return _Checked(super().__iter__())
+        return _Checked(super().__iter__(), self._stop_workers)
+
+    def _stop_workers(self) -> None:
+        """Stop them now: left to garbage collection after an error, each would be waited for for five seconds."""
+        workers, self._iterator = self._iterator, None
+        if workers is not None:
+            workers._shutdown_workers()
 
 
 class _Checked:
     """Raises failures that arrive among the batches."""
 
-    def __init__(self, batches: Iterator) -> None:
+    def __init__(self, batches: Iterator, on_failure: Callable[[], None]) -> None:
         self._batches = batches
+        self._on_failure = on_failure
 
     def __iter__(self) -> "_Checked":
         return self
@@ -194,5 +201,6 @@ class _Checked:
     def __next__(self) -> Batch:
         batch = next(self._batches)
         if isinstance(batch, _Failure):
+            self._on_failure()
             raise batch.error
         return batch
