@@ -1,7 +1,7 @@
 """Benchmarks by name, each against a named baseline in the same run.
 
     python scripts/bench.py                                  # lists them
-    python scripts/bench.py align-step --save                # and writes experiments/benchmarks/align-step.md
+    python scripts/bench.py align-step --size mid --save     # and writes experiments/benchmarks/align-step-mid.md
     python scripts/bench.py libero-reading --json out.json --num_workers 2
 
 A benchmark is a module in scripts/benchmarks/ with a docstring and `run(**options) -> dict`; underscores of its file
@@ -12,20 +12,18 @@ anything else to report. Further flags `--option value` are passed to `run`.
 
 import argparse
 import ast
-import datetime
 import importlib.util
 import json
-import platform
 import shlex
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from benchmarks._record import to_markdown
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "scripts" / "benchmarks"
-PACKAGES = ("torch", "numpy", "transformers", "h5py")
 
 
 def find() -> dict[str, Path]:
@@ -57,22 +55,6 @@ def parse_options(words: list[str]) -> dict[str, Any]:
     return options
 
 
-def hardware() -> str:
-    """The machine in a line."""
-    import psutil
-    import torch
-
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    memory = psutil.virtual_memory().total / 2**30
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    cores = f"{psutil.cpu_count()} cores, {torch.get_num_threads()} torch threads"
-    return ", ".join([model, cores, f"{memory:.0f} GiB", *(gpus or ["no GPU"])])
-
-
 def add_ratios(result: dict[str, Any]) -> None:
     """Put each row's ratio against the baseline into the row: above 1 is better."""
     rows, measure = result.get("rows", []), result.get("measure")
@@ -81,44 +63,28 @@ def add_ratios(result: dict[str, Any]) -> None:
         row["ratio"] = row[measure] / base if result.get("larger_is_better") else base / row[measure]
 
 
-def to_markdown(name: str, doc: str, result: dict[str, Any], command: str) -> str:
-    """The dated record of a benchmark."""
-
-    def cell(value: Any) -> str:
-        return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-    lines = [f"# {name}", "", doc.strip(), "", f"- date: {datetime.date.today()}", f"- hardware: {hardware()}"]
-    lines += [f"- versions: Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in PACKAGES)]
-    lines += [f"- command: `{command}`"]
-    plain = {key: value for key, value in result.items() if key not in ("rows", "measure", "larger_is_better")}
-    lines += [f"- {key}: {cell(value)}" for key, value in plain.items()]
-    if rows := result.get("rows"):
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        lines += ["", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-        lines += ["| " + " | ".join(cell(row.get(column, "")) for column in columns) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", choices=list(find()), help="benchmark; none: list them")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
-    parser.add_argument("--save", action="store_true", help="also write experiments/benchmarks/NAME.md")
+    parser.add_argument("--save", action="store_true", help="also write experiments/benchmarks/NAME-OPTIONS.md")
     arguments, rest = parser.parse_known_args()
     if arguments.name is None:
         for name, path in find().items():
             print(f"{name:24} {(ast.get_docstring(ast.parse(path.read_text())) or '').splitlines()[0]}")
         return 0
     module = load(find()[arguments.name])
-    result = module.run(**parse_options(rest))
+    options = parse_options(rest)
+    result = module.run(**options)
     add_ratios(result)
     command = shlex.join(["python", "scripts/bench.py", arguments.name, *rest])
     text = to_markdown(arguments.name, module.__doc__ or "", result, command)
     print(text)
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(result, indent=2, default=str) + "\n")
     if arguments.save:
-        path = ROOT / "experiments" / "benchmarks" / f"{arguments.name}.md"
+        words = [arguments.name, *(str(value) for value in options.values() if "/" not in str(value))]
+        path = ROOT / "experiments" / "benchmarks" / f"{'-'.join(words)}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         print(f"written to {path.relative_to(ROOT)}")
