@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import toys
 from workers import agreement_cases, agreement_config, agreement_data
 
-import toys
 from vla.training.checkpoint_files import read_tensors
 
 CASES = agreement_cases()

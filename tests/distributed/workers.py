@@ -1,12 +1,21 @@
-"""What the processes of the tests do: `python workers.py FUNCTION ARGUMENT...`, once per process."""
+"""What the processes of the tests do: `python workers.py FUNCTION[+FUNCTION...] ARGUMENT...`, once per process."""
 
 import sys
 from pathlib import Path
 
 import toys
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.distributed import GradBucket
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.futures import Future
+
+from vla.conf.pretrain import PretrainConfig
 from vla.conf.strategies import DDPConfig, FSDPFullShardConfig, FSDPShardGradOpConfig, StrategyConfig
 from vla.data.datasets.base import Datasets
-from vla.overwatch.distributed import DistState, destroy_distributed, initialize_distributed
+from vla.overwatch.distributed import DistState, barrier, destroy_distributed, initialize_distributed
+from vla.training.checkpoint_store import CheckpointStore
+from vla.training.materialize import get_task, get_train_strategy
 
 STRATEGIES: dict[str, StrategyConfig] = {
     "ddp": DDPConfig(), "fsdp-full-shard": FSDPFullShardConfig(), "fsdp-shard-grad-op": FSDPShardGradOpConfig(),
@@ -20,6 +29,7 @@ def agreement_cases() -> dict[str, tuple[str, dict]]:
         for strategy in STRATEGIES
         for accumulation in (1, 2)
     }
+    cases["fsdp-full-shard without cache"] = ("fsdp-full-shard", {"cache_frozen_features": False})
     return cases | {"ddp microbatch": ("ddp", {"per_device_batch_size": 2, "loss_reduction": "microbatch"})}
 
 
@@ -40,7 +50,85 @@ def train_agreement_cases(dist: DistState, root: str) -> None:
         toys.toy_strategy(config, dist, agreement_data(name)).run_training()
 
 
+def resume_config(root: str, name: str, strategy: str) -> PretrainConfig:
+    return toys.resumable_config(Path(root) / f"{name}-{strategy}", workers=1, strategy=STRATEGIES[strategy])
+
+
+def resume(dist: DistState, root: str) -> None:
+    """Straight runs, and runs that break in the middle of an epoch and are resumed."""
+    for strategy in ("ddp", "fsdp-full-shard"):
+        toys.toy_strategy(resume_config(root, "straight", strategy), dist).run_training()
+        broken = resume_config(root, "broken", strategy)
+        trainer = toys.toy_strategy(broken, dist)
+        toys.stop_at(trainer, 6)
+        try:
+            trainer.run_training()
+        except KeyboardInterrupt:
+            pass
+        barrier(dist)
+        resumed = toys.toy_strategy(broken, dist, resume_from=CheckpointStore(broken.run_dir).path(6))
+        resumed.run_training()
+
+
+def reshard(dist: DistState, root: str) -> None:
+    """Go on from step 6 of the broken runs with another strategy and number of processes."""
+    for strategy, other in (("ddp", "fsdp-full-shard"), ("fsdp-full-shard", "ddp")):
+        config = resume_config(root, "broken", strategy)
+        checkpoint = CheckpointStore(config.run_dir).path(6)
+        config = resume_config(root, f"other-{dist.world_size}", other)
+        result = toys.toy_strategy(config, dist, resume_from=checkpoint).run_training()
+        assert result.global_step == 12
+
+
+def precisions(dist: DistState, root: str) -> None:
+    """Mixed precision, with parts of a unit frozen."""
+    for strategy in STRATEGIES:
+        for precision in ("bf16", "fp16"):
+            stage = {"strategy": STRATEGIES[strategy], "precision": precision, "per_device_batch_size": 2}
+            trainer = toys.toy_strategy(toys.toy_config(Path(root) / f"{strategy}-{precision}", **stage), dist)
+            trainer.run_training()
+
+
+def mixed_unit(dist: DistState, root: str) -> None:
+    """A unit in which some parameters train and some don't."""
+    for strategy in STRATEGIES:
+        config = toys.toy_config(Path(root) / f"mixed-{strategy}", strategy=STRATEGIES[strategy])
+        model = toys.toy_model(config)
+        model.fusion[0][0].weight.requires_grad_(False)
+        data = toys.toy_datasets()
+        trainer = get_train_strategy(config, model, dist)
+        trainer.run_setup(get_task(config.model, data.processor), data)
+        trainer.run_training()
+
+
+def count_synchronisations(dist: DistState, root: str) -> None:
+    """Gradient reductions of DDP in a run of 8 steps of 2 micro-batches, the last of an epoch with 1."""
+    config = toys.toy_config(Path(root) / "count", per_device_batch_size=2)
+    trainer = toys.toy_strategy(config, dist)
+    buckets = 0
+
+    def count(state: None, bucket: GradBucket) -> Future[Tensor]:
+        nonlocal buckets
+        buckets += bucket.is_last()
+        return allreduce_hook(None, bucket)
+
+    trainer._replica.register_comm_hook(None, count)
+    trainer.run_training()
+    (Path(root) / f"count-{dist.rank}").write_text(str(buckets))
+
+
+def average_weights(dist: DistState, root: str) -> None:
+    """The example strategy; its weights are the same everywhere after the last step."""
+    sys.path.append(str(Path(__file__).parents[2] / "experiments"))
+    from custom_strategy import LocalSGDConfig
+
+    trainer = toys.toy_strategy(toys.toy_config(Path(root) / "local", strategy=LocalSGDConfig(average_every=2)), dist)
+    trainer.run_training()
+    save_file({name: p.detach() for name, p in trainer.model.named_parameters()}, Path(root) / f"local-{dist.rank}")
+
+
 if __name__ == "__main__":
     state = initialize_distributed("cpu", group_of_one=True)
-    globals()[sys.argv[1]](state, *sys.argv[2:])
+    for function in sys.argv[1].split("+"):
+        globals()[function](state, *sys.argv[2:])
     destroy_distributed(state)

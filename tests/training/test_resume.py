@@ -1,66 +1,23 @@
 """A run that was stopped and resumed ends with the bits of one that was not."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 import toys
-from toys import toy_config, toy_strategy
+from toys import assert_same_run, metrics, resumable_config, stop_at, toy_strategy
 
-from vla.conf.pretrain import CheckpointConfig, EvaluationConfig, LoaderConfig
+from vla.conf.pretrain import EvaluationConfig
 from vla.training.checkpoint_files import read_tensors
 from vla.training.checkpoint_store import CheckpointStore
-
-TIMES = {"time", "train/step_time", "train/samples_per_second", "train/data_wait"}
-
-
-def run_config(run_dir: Path, workers: int = 0, **stage):
-    """Dropout, accumulation, averages over 3 steps and evaluations; a checkpoint at every step is kept."""
-    config = toy_config(run_dir, {"dropout": 0.3}, epochs=3, per_device_batch_size=2, **stage)
-    return replace(
-        config, log_every_steps=3, loader=LoaderConfig(num_workers=workers),
-        evaluation=EvaluationConfig(every_steps=2), checkpoint=CheckpointConfig(every_steps=1, keep_last=20),
-    )  # fmt: skip
-
-
-def metrics(run_dir: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
-
-
-def assert_same_run(left: Path, right: Path, step: int) -> None:
-    """Weights, optimizer, generators and metrics are equal to the bit."""
-    assert metrics(left) == metrics(right)
-    folder = CheckpointStore(left).path(step)
-    names = {path.relative_to(folder) for path in folder.rglob("*.safetensors")}
-    assert any("rank" in name.name for name in names) and any("optimizer" in name.name for name in names)
-    for name in names:
-        ours, theirs = read_tensors(folder / name), read_tensors(CheckpointStore(right).path(step) / name)
-        assert ours.keys() == theirs.keys()
-        for key, value in ours.items():
-            assert torch.equal(value, theirs[key]), f"{name}: {key}"
-
-
-def stop_at(strategy, step: int) -> None:
-    """End the process's work after `step`, as a kill would: nothing is saved or closed."""
-    advance = strategy.state.advance
-
-    def advance_and_stop() -> None:
-        if strategy.state.global_step == step:
-            raise KeyboardInterrupt
-        advance()
-
-    strategy.state.advance = advance_and_stop
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [3, 4, 6])  # 4 steps are an epoch
 def test_resume_is_exact(tmp_path, workers, step):
-    straight = run_config(tmp_path / "straight", workers)
+    straight = resumable_config(tmp_path / "straight", workers)
     toy_strategy(straight).run_training()
-    broken = run_config(tmp_path / "broken", workers)
+    broken = resumable_config(tmp_path / "broken", workers)
     strategy = toy_strategy(broken)
     stop_at(strategy, step)
     with pytest.raises(KeyboardInterrupt):
@@ -74,16 +31,18 @@ def test_resume_is_exact(tmp_path, workers, step):
 
 def test_evaluation_leaves_no_trace(tmp_path):
     """How often a run is evaluated changes nothing in what it learns."""
-    often, never = run_config(tmp_path / "often"), run_config(tmp_path / "never")
+    often, never = resumable_config(tmp_path / "often"), resumable_config(tmp_path / "never")
     never = replace(never, evaluation=EvaluationConfig(every_epochs=None))
     for config in (often, never):
         toy_strategy(config).run_training()
-    ours, theirs = (read_tensors(CheckpointStore(c.run_dir).path(12) / "model/fusion.safetensors") for c in (often, never))
+    ours, theirs = (
+        read_tensors(CheckpointStore(c.run_dir).path(12) / "model/fusion.safetensors") for c in (often, never)
+    )
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_later_lines_and_checkpoints_are_set_aside(tmp_path):
-    config = run_config(tmp_path / "run")
+    config = resumable_config(tmp_path / "run")
     toy_strategy(config).run_training()
     expected = metrics(config.run_dir)
     with (config.run_dir / "metrics.jsonl").open("a") as file:
@@ -97,7 +56,7 @@ def test_later_lines_and_checkpoints_are_set_aside(tmp_path):
 
 
 def test_resume_refuses_another_run(tmp_path):
-    config = run_config(tmp_path / "run")
+    config = resumable_config(tmp_path / "run")
     strategy = toy_strategy(config)
     strategy.run_training()
     checkpoint = CheckpointStore(config.run_dir).newest()
@@ -107,4 +66,4 @@ def test_resume_refuses_another_run(tmp_path):
     with pytest.raises(ValueError, match="the processor is another: statistics.actions"):
         toy_strategy(config, datasets=toys.toy_datasets(24), resume_from=checkpoint)
     with pytest.raises(ValueError, match="only one has action_head.bias"):
-        toy_strategy(run_config(tmp_path / "run", trainable=("fusion",)), resume_from=checkpoint)
+        toy_strategy(resumable_config(tmp_path / "run", trainable=("fusion",)), resume_from=checkpoint)

@@ -1,5 +1,6 @@
 """A model, a dataset and runs of them that are small enough to train a few steps in no time."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,10 +22,16 @@ from vla.data.processor import Processor
 from vla.data.statistics import ArrayStatistics
 from vla.models.base import BaseModel, FeatureSource, ModelOutput
 from vla.overwatch.distributed import DistState
-from vla.training.strategies.base_strategy import TrainStrategy
+from vla.training import checkpoint_files
+from vla.training.checkpoint_files import read_tensors
+from vla.training.checkpoint_store import CheckpointStore
 from vla.training.materialize import get_task, get_train_strategy
+from vla.training.strategies.base_strategy import TrainStrategy
+
+checkpoint_files.flush = lambda path: None  # a busy disk would make the tests wait
 
 SIZE, CHUNK, ACTIONS, WIDTH = 8, 3, 7, 16
+TIMES = {"time", "train/step_time", "train/samples_per_second", "train/data_wait"}
 STAGE = StageConfig(
     trainable=("fusion", "action_head"), epochs=2, global_batch_size=8, per_device_batch_size=4, learning_rate=1e-2,
     precision="fp32", schedule=ScheduleConfig(name="cosine", warmup_steps=2),
@@ -181,3 +188,42 @@ def toy_strategy(
     strategy = get_train_strategy(config, toy_model(config), dist or DistState())
     strategy.run_setup(get_task(config.model, datasets.processor), datasets, resume_from)
     return strategy
+
+
+def resumable_config(run_dir: Path, workers: int = 0, **stage):
+    """A run with dropout, accumulation, averages over 3 steps and evaluations; a checkpoint at every step is kept."""
+    config = toy_config(run_dir, {"dropout": 0.3}, epochs=3, per_device_batch_size=2, **stage)
+    return replace(
+        config, log_every_steps=3, loader=LoaderConfig(num_workers=workers),
+        evaluation=EvaluationConfig(every_steps=2), checkpoint=CheckpointConfig(every_steps=1, keep_last=20),
+    )  # fmt: skip
+
+
+def metrics(run_dir: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def assert_same_run(left: Path, right: Path, step: int) -> None:
+    """Weights, optimizer, generators and metrics are equal to the bit."""
+    assert metrics(left) == metrics(right)
+    folder = CheckpointStore(left).path(step)
+    names = {path.relative_to(folder) for path in folder.rglob("*.safetensors")}
+    assert any("rank" in name.name for name in names) and any("optimizer" in name.name for name in names)
+    for name in names:
+        ours, theirs = read_tensors(folder / name), read_tensors(CheckpointStore(right).path(step) / name)
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            assert torch.equal(value, theirs[key]), f"{name}: {key}"
+
+
+def stop_at(strategy, step: int) -> None:
+    """End the process's work after `step`, as a kill would: nothing is saved or closed."""
+    advance = strategy.state.advance
+
+    def advance_and_stop() -> None:
+        if strategy.state.global_step == step:
+            raise KeyboardInterrupt
+        advance()
+
+    strategy.state.advance = advance_and_stop

@@ -65,9 +65,13 @@ def save_checkpoint(strategy: "TrainStrategy", folder: Path) -> None:
         left_out = [name for name in strategy.model.module_groups() if name not in groups]
         writer.commit(
             {
-                "global_step": state.global_step, "epoch": state.fractional_epoch, "world_size": dist.world_size,
-                "model": type(config.model).model_id, "stage": config.stage.value,
-                "groups": groups, "groups_as_published": left_out,
+                "global_step": state.global_step,
+                "epoch": state.fractional_epoch,
+                "world_size": dist.world_size,
+                "model": type(config.model).model_id,
+                "stage": config.stage.value,
+                "groups": groups,
+                "groups_as_published": left_out,
             }  # fmt: skip
         )
 
@@ -231,9 +235,7 @@ def _check_names(
         if name not in own:
             raise UserError(f"{folder}: {name} is not in the model")
         if value.shape != own[name].shape:
-            raise UserError(
-                f"{folder}: {name} is {list(value.shape)} in the checkpoint, {list(own[name].shape)} here"
-            )
+            raise UserError(f"{folder}: {name} is {list(value.shape)} in the checkpoint, {list(own[name].shape)} here")
     given = {id(own[name]) for name in tensors}
     wanted = {id(parameter) for parameter in module.parameters()}
     for name, tensor in own.items():

@@ -1,12 +1,12 @@
 """The checkpoint folder on disk: written beside and renamed into place, complete when it has a manifest. No pickle.
 
-    step-000120/
-        config.yaml  processor.json        the resolved configuration and the model's input and output contract
-        model/<group>.safetensors          weights by module group, under their names in `model.state_dict()`
-        trainer/optimizer.safetensors      `<parameter name>.<state name>`
-        trainer/state.json                 position, sampler, optimizer settings, loss scale, best metric, trackers
-        trainer/rank-00000.safetensors     random number generators and open metric sums of every process
-        manifest.json                      versions, step, what is in it; written last
+step-000120/
+    config.yaml  processor.json        the resolved configuration and the model's input and output contract
+    model/<group>.safetensors          weights by module group, under their names in `model.state_dict()`
+    trainer/optimizer.safetensors      `<parameter name>.<state name>`
+    trainer/state.json                 position, sampler, optimizer settings, loss scale, best metric, trackers
+    trainer/rank-00000.safetensors     random number generators and open metric sums of every process
+    manifest.json                      versions, step, what is in it; written last
 """
 
 import json

@@ -50,10 +50,13 @@ class DataFeed:
         self.datasets, self._config, self._dist, self._clock = datasets, config, dist, clock
         self.sampler = get_sampler(datasets.train, config, dist)
         self._accumulation = config.stage_config.grad_accumulation_steps(dist.world_size)
-        self._loader = self._get_loader(datasets.train, self.sampler)
-        self._evaluation_loader: DataLoader | None = None
+        self._loaders: dict[str, DataLoader] = {}  # with worker processes, which stay from epoch to epoch
 
-    def _get_loader(self, dataset: Any, sampler: ResumableSampler) -> DataLoader:
+    def close(self) -> None:
+        """Stop the worker processes at once; left to the garbage collector they would take seconds to notice."""
+        self._loaders.clear()
+
+    def _make_loader(self, dataset: Any, sampler: ResumableSampler) -> DataLoader:
         config = self._config
         return get_dataloader(
             dataset, sampler, self.datasets.collator, batch_size=config.stage_config.per_device_batch_size,
@@ -76,10 +79,12 @@ class DataFeed:
 
         The loop advances `state` between two windows.
         """
+        if "train" not in self._loaders:
+            self._loaders["train"] = self._make_loader(self.datasets.train, self.sampler)
         while not state.finished:
             self.sampler.set_position(state.epoch, state.step_in_epoch)
             with preserved_rng(), self._clock.waiting():  # making an iterator draws a number; a resumed run makes more
-                batches = iter(self._loader)
+                batches = iter(self._loaders["train"])
             while True:
                 with self._clock.waiting():
                     window = list(islice(batches, self._accumulation))
@@ -94,15 +99,15 @@ class DataFeed:
     def evaluation_batches(self) -> Iterator[Batch]:
         """Held-out data: all of it, or the same `evaluation.max_batches` global batches each time."""
         limit = self._config.evaluation.max_batches
-        if self._evaluation_loader is None:
+        if "eval" not in self._loaders:
             dataset = self.datasets.validation
             sampler = DistributedSampler(
                 len(dataset), shuffle=limit is not None, seed=self._config.seed, rank=self._dist.rank,
                 world_size=self._dist.world_size, global_batch_size=self.sampler.global_batch_size,
             )  # fmt: skip
-            self._evaluation_loader = self._get_loader(dataset, sampler)
+            self._loaders["eval"] = self._make_loader(dataset, sampler)
         with preserved_rng():
-            batches = iter(self._evaluation_loader)
+            batches = iter(self._loaders["eval"])
         yield from islice(batches, None if limit is None else limit * self._accumulation)
 
     def probe(self) -> Batch:

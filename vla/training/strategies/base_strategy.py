@@ -164,8 +164,13 @@ class TrainStrategy:
         """
         reason = "completed"
         self.model.train()
-        with StopSignals() as signals, self.monitor, closing(self.feed.windows(self.state)) as windows:
-            for window in windows:
+        with (
+            StopSignals() as signals,
+            self.monitor,
+            closing(self.feed),
+            closing(self.feed.windows(self.state)) as steps,
+        ):
+            for window in steps:
                 weights = weigh_window(self.task, window, self.stage.loss_reduction, signals.stop_requested, self.dist)
                 if weights.stop:  # a signal to any process reaches all of them at the same step
                     reason = signals.received or "a signal to another process"
