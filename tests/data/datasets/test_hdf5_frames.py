@@ -77,6 +77,18 @@ def test_cache_is_bounded_and_drops_the_oldest(tmp_path: Path) -> None:
     assert frames(reader, [5]).any()
 
 
+@pytest.mark.parametrize("cache_bytes", [0, 2**20])
+def test_library_keeps_no_frames_of_its_own(tmp_path: Path, cache_bytes: int) -> None:
+    """Either no chunk cache, or no dataset left open that would have one."""
+    write_task(tmp_path, image_options=COMPRESSED)
+    reader = FrameReader(tmp_path, cache_bytes)
+    for demo in ("demo_0", "demo_1"):
+        frames(reader, [0], demo)
+    file = reader._files[FILE]
+    chunk_cache = file.handle.id.get_access_plist().get_cache()[2]
+    assert (chunk_cache, len(file.images)) == ((0, 2) if cache_bytes else (16 * 2**20, 0))
+
+
 def test_open_files_are_bounded(tmp_path: Path) -> None:
     names = [write_task(tmp_path, f"task_number_{i}", lengths=(3,)).name for i in range(4)]
     reader = FrameReader(tmp_path, 0, max_open_files=2)

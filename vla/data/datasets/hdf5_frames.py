@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from vla.data.datasets.libero_format import CAMERA_SUFFIX
 from vla.data.errors import BadEpisode, one_line
 
-MAX_OPEN_FILES = 64
-CHUNK_CACHE = {"rdcc_nbytes": 16 * 2**20, "rdcc_nslots": 4999}  # holds a layer of chunks where there is no frame cache
+MAX_OPEN_FILES = 128
+CHUNK_CACHE = {"rdcc_nbytes": 16 * 2**20, "rdcc_nslots": 4999}  # holds the layer of chunks that a window lies in
 Frames = NDArray[np.uint8]
 
 
@@ -116,16 +116,19 @@ class FrameReader:
         if entry is None:
             entry = self._open_file(file)
         self._files.move_to_end(file)
-        key = (demo, camera)
-        if key not in entry.images:
-            entry.images[key] = _describe(entry.handle[f"data/{demo}/obs/{camera}{CAMERA_SUFFIX}"])
-        return entry.images[key]
+        images = entry.images.get((demo, camera))
+        if images is None:
+            images = _describe(entry.handle[f"data/{demo}/obs/{camera}{CAMERA_SUFFIX}"])
+            if images.offset is not None or self.cache_bytes:
+                entry.images[demo, camera] = images  # else it is closed after use, and the library's cache with it
+        return images
 
     def _open_file(self, file: str) -> _OpenFile:
         while len(self._files) >= self.max_open_files:
             self._files.popitem(last=False)[1].close()
         path = self.root / file
-        handle = h5py.File(path, "r", **CHUNK_CACHE)
+        # The library keeps decoded chunks of every dataset that is open: with a cache of our own, twice and unbounded.
+        handle = h5py.File(path, "r", **({"rdcc_nbytes": 0} if self.cache_bytes else CHUNK_CACHE))
         self._files[file] = _OpenFile(handle, os.open(path, os.O_RDONLY))
         self.counters["opened"] += 1
         return self._files[file]
