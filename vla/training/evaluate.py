@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from vla.batches import ActionBatch
 from vla.conf.evaluate import EvaluateConfig
 from vla.data.loader import get_dataloader
 from vla.data.materialize import Datasets, get_datasets
@@ -66,10 +65,10 @@ def evaluate_run(
     baseline = processor.physical_actions(processor.normalize_actions(mean))
     space = ActionSpace(processor.action_names, processor.action_units)
     tensors = [torch.from_numpy(np.asarray(item)) for item in (found.predicted, found.demonstrated, baseline)]
-    episodes = datasets.validation.episodes
+    held_out: Any = datasets.validation
     metrics = action_metrics(space, *tensors) | {
         "checkpoint": checkpoint,
-        "num_episodes": sum(episode.first_sample < len(found.predicted) for episode in episodes),
+        "num_episodes": sum(episode.first_sample < len(found.predicted) for episode in held_out.episodes),
         "loss": found.loss,
         "seconds": time.perf_counter() - start,
     }
@@ -80,8 +79,8 @@ def evaluate_run(
     return metrics
 
 
-def _batches(datasets: Datasets, batch_size: int, max_batches: int | None) -> Iterator[ActionBatch]:
-    dataset = datasets.validation
+def _batches(datasets: Datasets, batch_size: int, max_batches: int | None) -> Iterator[Any]:
+    dataset: Any = datasets.validation
     sampler = DistributedSampler(len(dataset), global_batch_size=batch_size, shuffle=False)
     loader = get_dataloader(
         dataset, sampler, datasets.collator, batch_size=batch_size, num_workers=0, prefetch_factor=2, seed=0,
@@ -95,14 +94,14 @@ def _batches(datasets: Datasets, batch_size: int, max_batches: int | None) -> It
 
 @torch.no_grad()
 def _predict(
-    model: BaseModel, processor: Processor, datasets: Datasets, task: Task, device: str, batch_size: int,
+    model: Any, processor: Processor, datasets: Datasets, task: Task, device: str, batch_size: int,
     max_batches: int | None,
 ) -> _Predictions:  # fmt: skip
     demonstrated, predicted = [], []
     loss_sum = weight = 0.0
     for batch in _batches(datasets, batch_size, max_batches):
         weight += float(task.weigh(batch))
-        prepared = task.prepare(batch, device)
+        prepared: Any = task.prepare(batch, device)
         for source in model.feature_sources().values():  # once, for the loss and for the prediction
             prepared.features.update(source.compute(prepared))
         loss_sum += float(task.loss(model(prepared), prepared).loss_sum)
@@ -113,7 +112,7 @@ def _predict(
 
 
 def _write_episode(path: Path, datasets: Datasets, processor: Processor, found: _Predictions) -> None:
-    dataset = datasets.validation
+    dataset: Any = datasets.validation
     length = min(dataset.episodes[0].length, len(found.predicted))
     space = ActionSpace(processor.action_names, processor.action_units)
     steps = np.unique(np.linspace(0, length - 1, NUM_FRAMES).round().astype(int))
@@ -183,7 +182,9 @@ def evaluate_checkpoint(
 
     folder = find_checkpoint(path, prefer="best")
     trained, processor, model = load_for_inference(folder, device)
-    dataset = trained.dataset if dataset_root is None else replace(trained.dataset, root=dataset_root)
+    dataset: Any = trained.dataset
+    if dataset_root is not None:
+        dataset = replace(dataset, root=dataset_root)
     return evaluate_run(
         model, processor, get_datasets(dataset, trained.model, processor), get_task(trained.model, processor),
         output_dir or run_dir_of(folder), device, batch_size=batch_size, max_batches=max_batches,

@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from vla.batches import Batch
 from vla.conf.pretrain import PretrainConfig
 from vla.conf.strategies import FSDPFullShardConfig
 from vla.errors import UserError
@@ -107,14 +107,14 @@ def _count_activations(model: BaseModel, config: PretrainConfig, assumptions: li
     return count
 
 
-def _fake_batch(model: BaseModel, config: PretrainConfig, mode: FakeTensorMode) -> Batch:
+def _fake_batch(model: BaseModel, config: PretrainConfig, mode: FakeTensorMode) -> Any:
     """A batch with fake values, and with what frozen groups give, computed for one sample: they keep nothing."""
     stage = config.stage_config
 
     def fake(tensor: Tensor) -> Tensor:  # integers stay real: models look into them
         return mode.from_tensor(tensor) if tensor.is_floating_point() else tensor
 
-    batch = example_batch(config.model, stage.per_device_batch_size).map_tensors(fake)
+    batch: Any = example_batch(config.model, stage.per_device_batch_size).map_tensors(fake)
     one = example_batch(config.model, 1).map_tensors(fake)
     for source in frozen_sources(model).values():
         with torch.no_grad(), autocast_context(stage.precision, "cpu"):
@@ -157,7 +157,8 @@ def _count_samples(config: PretrainConfig, assumptions: list[str]) -> int | None
         return None
 
     def anything(width: int) -> ArrayStatistics:
-        return ArrayStatistics(*[(float(value),) * width for value in (-1, 1, 0, 1, -1, 1)], count=1)
+        low, middle, high = (-1.0,) * width, (0.0,) * width, (1.0,) * width
+        return ArrayStatistics(min=low, max=high, mean=middle, std=high, q01=low, q99=high, count=1)
 
     model = config.model
     statistics = {"actions": anything(model.processor.action_dim), "proprio": anything(PROPRIO_DIM)}
