@@ -43,6 +43,7 @@ EXTRAS = {
         "pytest-xdist>=3.5",
         "ruff>=0.14",
         "tensorboard>=2.16",
+        "toml>=0.10",
         "types-PyYAML",
     ],
 }
