@@ -11,9 +11,11 @@ from vla.conf.pretrain import PretrainConfig
 
 
 def main(config: PretrainConfig) -> int:
-    from vla.training.pretrain import run  # imports torch, which --help and configuration errors do without
+    # These import torch, which --help and configuration errors do without.
+    from vla.reporting import write_report
+    from vla.training.pretrain import run
 
-    return run(config)
+    return run(config, write_report)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """The program behind scripts/pretrain.py: from a configuration to a run folder with a trained, evaluated model."""
 
 import json
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
 from vla.data.materialize import get_datasets
 from vla.data.processor import Processor
+from vla.errors import UserError
 from vla.models.base import BaseModel
 from vla.models.freezing import GroupRow, apply_stage, format_table
 from vla.models.materialize import get_model
@@ -25,8 +27,12 @@ from vla.training.seeding import seed_everything, set_deterministic
 overwatch = initialize_overwatch(__name__)
 
 
-def run(config: PretrainConfig) -> int:
+def run(config: PretrainConfig, write_report: Callable[[Path], Path] | None = None) -> int:
     """Train as `config` says, or print the plan of it. Every process of a launcher calls this.
+
+    Args:
+        config: the run.
+        write_report: called with the run's folder at the end, in the main process; returns the report's path.
 
     Returns:
         Exit code: 0 when the run is complete; 128 + the signal's number when a signal stopped it after saving; 1 when
@@ -38,21 +44,21 @@ def run(config: PretrainConfig) -> int:
     if config.dry_run:
         return _dry_run(config)
     dist = initialize_distributed(config.device)
-    log_file = log_to_file(config.run_dir / "console.log") if dist.is_main else None
     try:
-        result = train(config, dist)
+        with _logging_to(config.run_dir):
+            result = train(config, dist)
     except NonFiniteError as error:
         overwatch.error(f"{error}; the checkpoints before it are in {config.run_dir / 'checkpoints'}")
         return 1
     finally:
         destroy_distributed(dist)
-        if log_file is not None:
-            log_file.close()
     if result.interrupted:
         overwatch.info(f"stopped by {result.reason} at step {result.global_step}; --resume auto goes on from there")
         return 128 + signal.Signals.__members__.get(result.reason, signal.SIGTERM)
     if dist.is_main:
         summarise(config, dist, result)
+        if config.report and write_report is not None:
+            overwatch.info(f"report: {write_report(config.run_dir)}")
     return 0
 
 
@@ -78,15 +84,12 @@ def train(config: PretrainConfig, dist: DistState) -> TrainingResult:
 
 
 def summarise(config: PretrainConfig, dist: DistState, result: TrainingResult) -> None:
-    """Evaluate the best checkpoint on the held-out episodes, and write the report."""
-    from vla.reporting import write_report
+    """Evaluate the best checkpoint on the held-out episodes."""
     from vla.training.evaluate import evaluate_checkpoint
 
     overwatch.info(f"{result.reason} at step {result.global_step}; the run is in {config.run_dir}")
     if result.last_checkpoint is not None:
         evaluate_checkpoint(config.run_dir, dist.device)
-    if config.report:
-        overwatch.info(f"report: {write_report(config.run_dir)}")
 
 
 def _dry_run(config: PretrainConfig) -> int:
@@ -97,9 +100,38 @@ def _dry_run(config: PretrainConfig) -> int:
     return 0
 
 
-def _agreed(decide: Callable[[], Any], dist: DistState) -> Any:
-    """What the main process decides, in every process: others could see files come and go at another moment."""
-    return broadcast_object(decide() if dist.is_main else None, dist)
+@contextmanager
+def _logging_to(run_dir: Path) -> Iterator[None]:
+    """Keep the console's lines in the run's folder; a run that the user has to correct first leaves no folder."""
+    is_new = not run_dir.exists()
+    log_file = log_to_file(run_dir / "console.log")
+    try:
+        yield
+    except UserError:
+        if log_file is not None and is_new and [path.name for path in run_dir.iterdir()] == ["console.log"]:
+            shutil.rmtree(run_dir)
+        raise
+    finally:
+        if log_file is not None:
+            log_file.close()
+
+
+def _agreed(decide: Callable[[], Path | None], dist: DistState) -> Path | None:
+    """What the main process decides, in every process: others could see files come and go at another moment.
+
+    Raises:
+        UserError: the main process's, in every process, so that none waits for it.
+    """
+    decision: Path | UserError | None = None
+    if dist.is_main:
+        try:
+            decision = decide()
+        except UserError as error:
+            decision = error
+    decision = broadcast_object(decision, dist)
+    if isinstance(decision, UserError):
+        raise decision
+    return decision
 
 
 def _load_earlier_stage(model: BaseModel, path: Path) -> None:
