@@ -1,14 +1,12 @@
-"""How fast random windows are read from LIBERO's HDF5 files, beside a reader that opens the file for every sample.
-
-    python scripts/benchmarks/libero_reading.py [--root FOLDER] [--num_workers 2]
+"""Random windows read from LIBERO's HDF5 files, against a reader that opens the file for every sample.
 
 Both readers give equal samples (that is checked), in the same shuffled order, through the same DataLoader and collator.
-They take turns, and the ratio is the median of that of each turn, so that a busy machine slows both. Measured for
-compressed files (as they ship) and for a copy in the official layout without compression.
+They take turns, and rates are medians over the turns. `--layout compressed` are files with gzip over chunks of several
+frames, as libero-mini ships; `--layout official` is an uncompressed copy of them, as LIBERO's own files are.
+
+    python scripts/bench.py libero-reading --layout official
 """
 
-import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -17,7 +15,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import torch
 
 from vla.conf.datasets import LiberoConfig, LiberoMiniConfig
 from vla.conf.models.atlas import VGGTTinyConfig
@@ -33,6 +30,7 @@ from vla.data.processor import Processor
 from vla.data.samplers import DistributedSampler
 
 BATCH_SIZE = 16
+NAIVE, FIRST, LATER = "file opened per sample", "ours, first epoch (nothing cached)", "ours, later epochs"
 
 
 class NaiveDataset:
@@ -72,49 +70,58 @@ class NaiveDataset:
         }
 
 
-def run(root: Path | None = None, num_workers: int = 2, naive_samples: int = 320, turns: int = 3) -> dict[str, Any]:
-    """Measure both readers on the files in `root` and on an uncompressed copy of them.
+def run(
+    layout: str = "compressed",
+    root: str | None = None,
+    num_workers: int = 2,
+    naive_samples: int = 320,
+    turns: int = 5,
+) -> dict[str, Any]:
+    """Measure both readers.
 
     Args:
+        layout: compressed (the files as they are) | official (an uncompressed copy).
         root: folder of LIBERO files; None is the shipped `libero-mini`.
         num_workers: processes of the DataLoader, for both readers.
         naive_samples: that the naive reader reads per turn.
         turns: of both readers.
-
-    Returns:
-        By layout ("compressed", "official"): medians of the samples per second of "naive", "first_epoch" (nothing
-        cached yet) and "later_epochs", and of the ratios of the latter two to the first.
     """
-    root = root or LiberoMiniConfig().root
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder)
-        for path in sorted(root.rglob("*.hdf5")):
-            copy_uncompressed(path, copy / path.name)
-        results = {
-            name: compare(place, num_workers, naive_samples, turns)
-            for name, place in (("compressed", root), ("official", copy))
-        }
-    window = "2 cameras x 2 frames, chunk of 8 actions, 8-D state"
-    return {"window": window, "num_workers": num_workers, "batch_size": BATCH_SIZE, **results}
+    if layout not in ("compressed", "official"):
+        raise ValueError(f"layout: must be compressed or official, got {layout!r}")
+    folder = Path(root) if root else LiberoMiniConfig().root
+    with tempfile.TemporaryDirectory() as temporary:
+        place = folder
+        if layout == "official":
+            place = Path(temporary)
+            for path in sorted(folder.rglob("*.hdf5")):
+                copy_uncompressed(path, place / path.name)
+        rates = measure(place, num_workers, naive_samples, turns)
+    rows = []
+    for name, values in rates.items():
+        by_turn = [ours / naive for ours, naive in zip(values, rates[NAIVE], strict=True)]
+        rows.append({"name": name, "samples_per_second": median(values), "median_ratio_by_turn": median(by_turn)})
+    return {
+        "rows": rows, "baseline": NAIVE, "measure": "samples_per_second", "larger_is_better": True,
+        "window": "2 cameras x 2 frames of 128x128, 8 actions, 8-D state", "batch_size": BATCH_SIZE,
+        "num_workers": num_workers, "layout": layout, "turns": turns,
+    }  # fmt: skip
 
 
-def compare(root: Path, num_workers: int, naive_samples: int, turns: int) -> dict[str, float]:
-    """Medians for one folder; see `run`."""
+def measure(root: Path, num_workers: int, naive_samples: int, turns: int) -> dict[str, list[float]]:
+    """Samples per second of every turn, by reader."""
     window = ProcessorConfig(image_size=112, num_frames=2, proprio=True)
     model = VGGTTinyConfig(processor=window, action_head=ChunkHeadConfig(chunk_size=8))
     datasets = get_datasets(LiberoConfig(root=root, validation_episodes=0), model)
     naive = NaiveDataset(root, datasets.train, datasets.processor)
     check_equal(naive, datasets.train)
-    rates: dict[str, list[float]] = {"naive": [], "first_epoch": [], "later_epochs": []}
+    rates: dict[str, list[float]] = {NAIVE: [], FIRST: [], LATER: []}
     for _ in range(turns):
-        rates["naive"] += epochs(naive, num_workers, naive_samples, count=1)
+        rates[NAIVE] += epochs(naive, num_workers, naive_samples, count=1)
         datasets.train.forget_frames()
         first, *later = epochs(datasets.train, num_workers, len(naive), count=3)
-        rates["first_epoch"].append(first)
-        rates["later_epochs"].append(median(later))
-    for name in ("first_epoch", "later_epochs"):
-        rates[f"ratio_{name}"] = [ours / slow for ours, slow in zip(rates[name], rates["naive"], strict=True)]
-    return {name: round(median(values), 1) for name, values in rates.items()}
+        rates[FIRST].append(first)
+        rates[LATER].append(median(later))
+    return rates
 
 
 def epochs(dataset: MapDataset, num_workers: int, max_samples: int, count: int) -> list[float]:
@@ -155,16 +162,3 @@ def copy_uncompressed(source: Path, target: Path) -> None:
                 new["data"].create_dataset(name, data=item[()])
 
         old["data"].visititems(copy)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, help="folder of LIBERO files (libero-mini)")
-    parser.add_argument("--num_workers", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    print(json.dumps(run(options.root, options.num_workers), indent=2))
-
-
-if __name__ == "__main__":
-    main()
