@@ -41,7 +41,8 @@ class Conventions:
         """
         if set(values) != {item.name for item in fields(cls)}:
             raise ValueError("conventions with other fields")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        tuples: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**tuples)
 
 
 LIBERO_CONVENTIONS = Conventions()

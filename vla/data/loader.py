@@ -135,10 +135,12 @@ class _Collating:
     def __init__(self, collator: Callable[[list[dict[str, Any]]], Batch]) -> None:
         self.collator = collator
 
-    def __call__(self, samples: list[dict[str, Any] | _Failure]) -> Batch | _Failure:
-        for sample in samples:
-            if isinstance(sample, _Failure):
-                return sample
+    def __call__(self, results: list[dict[str, Any] | _Failure]) -> "Batch | _Failure | _Parcel":
+        samples = []
+        for result in results:
+            if isinstance(result, _Failure):
+                return result
+            samples.append(result)
         try:
             batch = self.collator(samples)
         except Exception as error:
@@ -178,14 +180,14 @@ def _unpack(batch: Batch, small: list[np.ndarray | None]) -> Batch:
 
 
 class _Loader(DataLoader):
-    def __iter__(self) -> "_Checked":
+    def __iter__(self) -> "_Checked":  # type: ignore[override]
         return _Checked(super().__iter__(), self._stop_workers)
 
     def _stop_workers(self) -> None:
         """Stop them now: left to garbage collection after an error, each would be waited for for five seconds."""
         workers, self._iterator = self._iterator, None
         if workers is not None:
-            workers._shutdown_workers()
+            workers._shutdown_workers()  # type: ignore[attr-defined]
 
 
 class _Checked:

@@ -181,7 +181,7 @@ class Processor:
             values = json.loads(path.read_text())
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']}, expected {FORMAT}")
-            config = {k: tuple(v) if isinstance(v, list) else v for k, v in values["config"].items()}
+            config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["config"].items()}
             processor = cls(
                 ProcessorConfig(**config), values["chunk_size"], statistics_from_dict(values["statistics"]),
                 Conventions.from_dict(values["conventions"]),

@@ -37,8 +37,8 @@ class ArrayStatistics:
         mean = np.clip(wide.mean(axis=0), low, high)
         std = np.where(low == high, 0.0, wide.std(axis=0))
         q01, q99 = np.quantile(wide, [0.01, 0.99], axis=0)
-        columns = (tuple(float(x) for x in column) for column in (low, high, mean, std, q01, q99))
-        return cls(*columns, count=len(values))
+        columns = {"min": low, "max": high, "mean": mean, "std": std, "q01": q01, "q99": q99}
+        return cls(**{name: tuple(column.tolist()) for name, column in columns.items()}, count=len(values))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ArrayStatistics":

@@ -72,7 +72,8 @@ class FrameReader:
         return {"root": self.root, "cache_bytes": self.cache_bytes, "max_open_files": self.max_open_files}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)
+        self.__dict__.update(state)
+        self._reset()
 
     def close(self) -> None:
         """Close all files and forget all frames; reading again opens them anew."""
@@ -95,7 +96,7 @@ class FrameReader:
         try:
             images = self._open(file, demo, camera)
             if images.offset is not None:
-                self._read_raw(file, images, rows, out)
+                self._read_raw(file, images.offset, images.frame_bytes, rows, out)
             elif self.cache_bytes:
                 self._read_blocks((file, demo, camera), images, rows, out)
             else:
@@ -133,11 +134,10 @@ class FrameReader:
         self.counters["opened"] += 1
         return self._files[file]
 
-    def _read_raw(self, file: str, images: _Images, rows: Sequence[int], out: Frames) -> None:
+    def _read_raw(self, file: str, offset: int, frame_bytes: int, rows: Sequence[int], out: Frames) -> None:
         descriptor = self._files[file].descriptor
         for target, row in zip(out, rows, strict=True):
-            position = images.offset + int(row) * images.frame_bytes
-            if os.preadv(descriptor, [target], position) != images.frame_bytes:
+            if os.preadv(descriptor, [target], offset + int(row) * frame_bytes) != frame_bytes:
                 raise OSError(f"the file ends before frame {row}")
         self.counters["raw"] += len(rows)
 

@@ -48,16 +48,25 @@ class Scan:
     skipped: list[str]  # one line for every bad episode or file that was left out
 
 
-def find_files(root: Path | None, tasks: tuple[str, ...]) -> list[Path]:
+def dataset_root(config: LiberoConfig) -> Path:
+    """The folder that `config` names.
+
+    Raises:
+        ValueError: it names none, or there is no such folder.
+    """
+    if config.root is None:
+        raise ValueError("dataset.root: must name the folder with the dataset's *.hdf5 files")
+    if not config.root.is_dir():
+        raise ValueError(f"dataset.root: no such folder: {config.root}")
+    return config.root
+
+
+def find_files(root: Path, tasks: tuple[str, ...]) -> list[Path]:
     """HDF5 files below `root`, sorted by name, those of `tasks` only if any are named.
 
     Raises:
-        ValueError: no folder, no file in it, or no file for one of `tasks`.
+        ValueError: no file, or none for one of `tasks`.
     """
-    if root is None:
-        raise ValueError("dataset.root: must name the folder with the dataset's *.hdf5 files")
-    if not root.is_dir():
-        raise ValueError(f"dataset.root: no such folder: {root}")
     files = sorted(path for path in root.rglob("*.hdf5") if not path.name.startswith("."))
     if not files:
         raise ValueError(f"dataset.root: no *.hdf5 files in {root}")
@@ -79,12 +88,13 @@ def scan(config: LiberoConfig, cameras: tuple[str, ...], proprio: bool) -> Scan:
 
     Raises:
         BadEpisode: an episode can't be used, and `config.on_bad_episode` is "error".
-        ValueError: nothing can be used, see `find_files`.
+        ValueError: no folder, or nothing in it can be used.
     """
+    root = dataset_root(config)
     episodes: list[Episode] = []
     skipped: list[str] = []
-    for path in find_files(config.root, config.tasks):
-        reader = _FileScanner(path, path.relative_to(config.root).as_posix(), config, cameras, proprio)
+    for path in find_files(root, config.tasks):
+        reader = _FileScanner(path, path.relative_to(root).as_posix(), config, cameras, proprio)
         try:
             for found in reader.episodes():
                 if isinstance(found, Episode) and episodes and found.image_shape != episodes[0].image_shape:
@@ -97,7 +107,7 @@ def scan(config: LiberoConfig, cameras: tuple[str, ...], proprio: bool) -> Scan:
             _handle(error, config, skipped)
     if not episodes:
         first = f": {skipped[0]}" if skipped else ""
-        raise ValueError(f"dataset.root: no usable episode in {config.root}, {len(skipped)} skipped{first}")
+        raise ValueError(f"dataset.root: no usable episode in {root}, {len(skipped)} skipped{first}")
     return Scan(episodes, skipped)
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from operator import index as as_index
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from vla.data.collators import ActionCollator
 from vla.data.conventions import LIBERO_CONVENTIONS
 from vla.data.datasets.base import Datasets
 from vla.data.datasets.hdf5_frames import FrameReader
-from vla.data.datasets.hdf5_index import Episode, Scan, scan
+from vla.data.datasets.hdf5_index import Episode, Scan, dataset_root, scan
 from vla.data.datasets.libero_format import ACTION_DIM
 from vla.data.processor import Processor
 from vla.data.statistics import Statistics, cached_statistics
@@ -80,18 +81,17 @@ class LiberoDataset:
             raise ValueError(
                 f"model.processor.action_dim: LIBERO's actions have {ACTION_DIM} dimensions, got {wanted.action_dim}"
             )
+        root = dataset_root(config)
         found = scan(config, wanted.cameras, wanted.proprio)
         train, held_out = split_episodes(found.episodes, config.validation_episodes)
         if processor is None:
-            statistics = _statistics(train, config)
+            statistics = _statistics(train, root, config)
             processor = Processor(wanted, model_config.chunk_size, statistics, LIBERO_CONVENTIONS)
         cache_bytes = config.frame_cache_mb * 2**20
-        make = [
-            cls(part, FrameReader(config.root, cache_bytes), processor, found.skipped) if part else None
-            for part in (train, held_out)
-        ]
-        _report(config, found, make[0], make[1])
-        return Datasets(train=make[0], validation=make[1], collator=ActionCollator(), processor=processor)
+        training = cls(train, FrameReader(root, cache_bytes), processor, found.skipped)
+        validation = cls(held_out, FrameReader(root, cache_bytes), processor, found.skipped) if held_out else None
+        _report(config, found, training, validation)
+        return Datasets(train=training, validation=validation, collator=ActionCollator(), processor=processor)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -173,7 +173,7 @@ def split_episodes(episodes: list[Episode], held_out: int) -> tuple[list[Episode
     return parts
 
 
-def _statistics(episodes: list[Episode], config: LiberoConfig) -> Statistics:
+def _statistics(episodes: list[Episode], root: Path, config: LiberoConfig) -> Statistics:
     arrays = {"actions": np.concatenate([episode.actions for episode in episodes])}
     if episodes[0].proprio is not None:
         arrays["proprio"] = np.concatenate([episode.proprio for episode in episodes])
@@ -181,7 +181,7 @@ def _statistics(episodes: list[Episode], config: LiberoConfig) -> Statistics:
         "episodes": [[episode.file, episode.demo, len(episode.rows), episode.alignment] for episode in episodes],
         "filter_noops": config.filter_noops,
     }
-    return cached_statistics(arrays, config.root, options)
+    return cached_statistics(arrays, root, options)
 
 
 def _report(config: LiberoConfig, found: Scan, train: LiberoDataset, validation: LiberoDataset | None) -> None:
