@@ -74,7 +74,7 @@ def action_metrics(space: ActionSpace, predicted: Tensor, demonstrated: Tensor, 
     target = space.readable(demonstrated.double())
     l1 = masked_l1(space.readable(predicted.double()), target, everything)
     l1_baseline = masked_l1(space.readable(baseline.double()).expand_as(target), target, everything)
-    dimensions = [
+    dimensions: list[dict[str, Any]] = [
         {"name": name, "unit": unit, "l1": l1[i].item(), "l1_baseline": l1_baseline[i].item()}
         for i, (name, unit) in enumerate(zip(space.names[:-1], space.readable_names, strict=False))
     ]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -24,7 +25,7 @@ _COLOURS = {
     "#0a0b05": "var(--second)",
 }
 _INK, _MUTED, _GRID, FIRST, SECOND = _COLOURS
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, sharp, and in the page's font
     "font.size": 10,
     "text.parse_math": False,  # a "$" in a name is a "$"

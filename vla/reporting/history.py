@@ -94,8 +94,8 @@ def read_history(path: Path) -> History:
     values: dict[str, array] = {}
     num_bad = 0
     for row in _rows(path):
-        step = row.get("global_step") if row is not None else None
-        if isinstance(step, bool) or not isinstance(step, int | float):
+        step = (row or {}).get("global_step")
+        if row is None or isinstance(step, bool) or not isinstance(step, int | float):
             num_bad += 1
             continue
         for key, value in row.items():

@@ -164,9 +164,9 @@ def timings(record: RunRecord) -> list[Fact]:
     if not measured and whole is not None and steps and whole > steps:
         facts.append(Fact("evaluation and saving", duration(whole - steps), share(whole - steps)))
     facts += _step_facts(record)
-    seconds = record.evaluation.get("seconds")
-    if isinstance(seconds, int | float):
-        facts.append(Fact("evaluation on held-out episodes", duration(seconds), "after training"))
+    after = record.evaluation.get("seconds")
+    if isinstance(after, int | float):
+        facts.append(Fact("evaluation on held-out episodes", duration(after), "after training"))
     return facts
 
 

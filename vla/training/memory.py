@@ -130,7 +130,8 @@ def to_fake(model: nn.Module, mode: FakeTensorMode) -> None:
 
     with mode:
         for module in model.modules():
-            for table in (module._parameters, module._buffers):
+            tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+            for table in tables:
                 for name, tensor in table.items():
                     if tensor is not None:
                         table[name] = fake(tensor)

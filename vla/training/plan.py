@@ -1,6 +1,7 @@
 """`--dry_run`: what a run will do and need, without weights, data or memory. Nothing is written."""
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -90,11 +91,12 @@ def make_plan(config: PretrainConfig) -> Plan:
 def _count_activations(model: BaseModel, config: PretrainConfig, assumptions: list[str]) -> Activations | None:
     """Run the forward pass on fake tensors and count what it leaves behind; then the batch itself."""
     stage = config.stage_config
+    model.train()
+    features = _feature_shapes(model, config)  # `meta` is faster than fake tensors
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     to_fake(model, mode)
-    model.train()
     try:
-        batch = _fake_batch(model, config, mode)
+        batch = _fake_batch(config, features, mode)
         count = count_activations(model, lambda: model(batch), stage)
     except Exception as error:  # a model of a third party may do what fake tensors can't
         reason = (str(error).splitlines() or [""])[0]
@@ -107,21 +109,26 @@ def _count_activations(model: BaseModel, config: PretrainConfig, assumptions: li
     return count
 
 
-def _fake_batch(model: BaseModel, config: PretrainConfig, mode: FakeTensorMode) -> Any:
-    """A batch with fake values, and with what frozen groups give, computed for one sample: they keep nothing."""
-    stage = config.stage_config
+def _feature_shapes(model: BaseModel, config: PretrainConfig) -> dict[str, Tensor]:
+    """Features [1, ...] of frozen groups of a model on `meta`; without those that need real numbers."""
+    one = example_batch(config.model, 1).map_tensors(lambda item: item.to("meta") if item.is_floating_point() else item)
+    features: dict[str, Tensor] = {}
+    for source in frozen_sources(model).values():
+        with suppress(RuntimeError), torch.no_grad(), autocast_context(config.stage_config.precision, "cpu"):
+            features.update(source.compute(one))
+    return features
+
+
+def _fake_batch(config: PretrainConfig, features: dict[str, Tensor], mode: FakeTensorMode) -> Any:
+    """A batch with fake values, and with `features` (of one sample) of frozen groups, which keep nothing themselves."""
 
     def fake(tensor: Tensor) -> Tensor:  # integers stay real: models look into them
         return mode.from_tensor(tensor) if tensor.is_floating_point() else tensor
 
-    batch: Any = example_batch(config.model, stage.per_device_batch_size).map_tensors(fake)
-    one = example_batch(config.model, 1).map_tensors(fake)
-    for source in frozen_sources(model).values():
-        with torch.no_grad(), autocast_context(stage.precision, "cpu"):
-            features = source.compute(one)
-        for name, value in features.items():
-            with mode:
-                batch.features[name] = torch.zeros(len(batch), *value.shape[1:], dtype=value.dtype)
+    batch: Any = example_batch(config.model, config.stage_config.per_device_batch_size).map_tensors(fake)
+    for name, value in features.items():
+        with mode:
+            batch.features[name] = torch.zeros(len(batch), *value.shape[1:], dtype=value.dtype)
     return batch
 
 
