@@ -114,7 +114,7 @@ def _feature_shapes(model: BaseModel, config: PretrainConfig) -> dict[str, Tenso
     one = example_batch(config.model, 1).map_tensors(lambda item: item.to("meta") if item.is_floating_point() else item)
     features: dict[str, Tensor] = {}
     for source in frozen_sources(model).values():
-        with suppress(RuntimeError), torch.no_grad(), autocast_context(config.stage_config.precision, "cpu"):
+        with suppress(Exception), torch.no_grad(), autocast_context(config.stage_config.precision, "cpu"):
             features.update(source.compute(one))
     return features
 
