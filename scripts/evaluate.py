@@ -1,12 +1,19 @@
-"""Evaluate a trained model on its held-out episodes, open loop, and rewrite its report.
+"""Evaluate a trained model: open loop on its held-out episodes, or, with --suite, acting in the LIBERO simulator.
 
-python scripts/evaluate.py --checkpoint runs/quickstart
-python scripts/evaluate.py --checkpoint runs/quickstart/checkpoints/step-000120 --max_batches 4
+    python scripts/evaluate.py --checkpoint runs/quickstart
+    python scripts/evaluate.py --checkpoint runs/quickstart/checkpoints/step-000120 --max_batches 4
+    python scripts/evaluate.py --checkpoint runs/quickstart --suite libero-object --episodes 20 --workers 2
+    python scripts/evaluate.py --suite libero-object --policy expert --tasks 0,3 --episodes 5
+    python scripts/evaluate.py --suite libero-object --help
+
+Open loop compares predictions with demonstrations and rewrites the run's report.html. Closed loop counts successes
+after a self-audit of simulator and checkpoint; it goes on where an earlier call with the same options was interrupted.
 """
 
 import sys
 
 from vla.conf import cli
+from vla.conf.closed_loop import ClosedLoopConfig
 from vla.conf.evaluate import EvaluateConfig
 
 
@@ -16,5 +23,13 @@ def main(config: EvaluateConfig) -> int:
     return run(config)
 
 
+def main_closed_loop(config: ClosedLoopConfig) -> int:
+    from vla.serving.closed_loop import run
+
+    return run(config)
+
+
 if __name__ == "__main__":
+    if any(word.partition("=")[0] == "--suite" for word in sys.argv[1:]):
+        sys.exit(cli.run(ClosedLoopConfig, main_closed_loop))
     sys.exit(cli.run(EvaluateConfig, main))

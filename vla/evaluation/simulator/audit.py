@@ -7,9 +7,12 @@ known (`vla.serving.preprocessing_check`).
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vla.evaluation.simulator.demonstrations import check_replay
 from vla.evaluation.simulator.golden import Check, check_golden_frame, check_published_observation
@@ -64,4 +67,5 @@ def describe_suite(suite: str) -> dict[str, Any]:
         }
         for task in list_tasks(suite)
     ]  # fmt: skip
+    versions |= {"numpy": np.__version__, "python": platform.python_version()}
     return {"tasks": tasks, "versions": versions, "gl_backend": os.environ.get("MUJOCO_GL", "")}

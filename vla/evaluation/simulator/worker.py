@@ -71,7 +71,8 @@ class Worker:
                 self._drop()
                 # Wrong arguments and a missing simulator don't get better by trying again; a hang may.
                 hopeless = isinstance(error, (ValueError, SimulatorUnavailableError, ImportError))
-                answer = Failed(f"{type(error).__name__}: {' '.join(str(error).split())}", hopeless)
+                text = " ".join(str(error).split())
+                answer = Failed(text if hopeless and text else f"{type(error).__name__}: {text}", hopeless)
             try:
                 self._connection.send(answer)
             except BrokenPipeError:

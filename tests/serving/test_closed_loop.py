@@ -1,0 +1,193 @@
+"""Closed-loop evaluation from options to result files, with a simulator that counts."""
+
+import json
+
+import fake_simulator as fake
+import h5py
+import numpy as np
+import pytest
+
+from vla.conf.closed_loop import ClosedLoopConfig
+from vla.errors import UserError
+from vla.evaluation.simulator import audit
+from vla.evaluation.simulator.golden import Check
+from vla.evaluation.simulator.pool import SimulatorPool
+from vla.serving.closed_loop import ClosedLoop
+from vla.serving.policy import ZeroPolicy
+
+LANGUAGES = ["pick up the soup", "pick up the milk", "open the drawer", "turn on the stove"]
+
+
+class FakePool(SimulatorPool):
+    """Plays in `fake_simulator`, and answers questions about the suite by itself."""
+
+    checks = (Check("golden-frame", "passed", "as stored"),)
+
+    def __init__(self, log, workers=1):
+        super().__init__(workers, factory="fake_simulator:make", time_limit=20.0, log=log)
+        self.played = []
+
+    def call(self, target, **arguments):
+        if target.endswith("describe_suite"):
+            tasks = [
+                {"index": i, "name": f"task_{i}", "language": text, "initial_states": 50, "horizon": 280}
+                for i, text in enumerate(LANGUAGES)
+            ]
+            return {"tasks": tasks, "versions": {"mujoco": "3.2.3"}, "gl_backend": "none"}
+        return list(self.checks)
+
+    def run(self, jobs, act, on_done):
+        self.played += jobs
+        super().run(jobs, act, on_done)
+
+
+def evaluate(tmp_path, acting=None, pool_class=FakePool, **options):
+    config = ClosedLoopConfig(**{"policy": "zero", "horizon": 20, "image_size": 16, "episodes": 3, **options})
+    folder = tmp_path / "evaluation"
+    folder.mkdir(exist_ok=True)
+    with pool_class(folder / "log") as pool:
+        loop = ClosedLoop(config, None, folder, pool)
+        if acting is not None:
+            loop.policy = acting
+        code = loop.run()
+    return code, json.loads((folder / "results.json").read_text()), pool
+
+
+class Closing(ZeroPolicy):
+    """Closes the gripper in episodes with an even initial state, and hears what it is told."""
+
+    def act(self, inputs):
+        self.heard.update({item.episode.task: item.instruction for item in inputs})
+        actions = super().act(inputs)
+        for row, item in zip(actions, inputs, strict=True):
+            row[:, -1] = 1.0 if item.episode.init_id % 2 == 0 else -1.0
+        return actions
+
+
+Closing.heard = {}
+
+
+def test_results_say_what_was_counted(tmp_path):
+    code, results, _ = evaluate(tmp_path, Closing(), tasks=(0, 2), episodes=4)
+    assert code == 0
+    overall = results["overall"]
+    assert (overall["successes"], overall["episodes"], overall["errors"]) == (4, 8, 0)
+    assert overall["low"] < overall["rate"] == 0.5 < overall["high"]
+    assert overall["distinct_initial_states"] == 4  # the stand-in's tasks share their states
+    assert overall["mean_steps"] == fake.GOAL
+    assert [row["language"] for row in results["tasks"]] == [LANGUAGES[0], LANGUAGES[2]]
+    assert [row["status"] for row in results["episodes"][:4]] == ["success", "failure"] * 2
+    assert results["protocol"]["execute_steps"] == 8 and results["versions"]["simulator mujoco"] == "3.2.3"
+    assert results["audit"][0]["status"] == "passed"
+    page = (tmp_path / "evaluation" / "summary.md").read_text()
+    assert "| **all** | | 4/8 | 50.0% | 21.5% - 78.5% | 4 | 12 | 0 |" in page
+
+
+def test_films_show_a_success_and_a_failure_of_each_task(tmp_path):
+    _, results, _ = evaluate(tmp_path, Closing(), tasks=(0,))
+    videos = results["tasks"][0]["videos"]
+    assert sorted(videos) == ["failure", "success"]
+    for name in videos["success"] + videos["failure"]:
+        path = tmp_path / "evaluation" / name
+        assert path.suffix in (".mp4", ".gif") and path.stat().st_size > 100
+
+
+def test_interrupted_evaluation_goes_on_where_it_stopped(tmp_path):
+    class Interrupted(FakePool):
+        def run(self, jobs, act, on_done):
+            def count(outcome):
+                on_done(outcome)
+                self.done = getattr(self, "done", 0) + 1
+                if self.done == 2:
+                    raise KeyboardInterrupt
+
+            super().run(jobs, act, count)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path, Closing(), Interrupted, tasks=(0, 1), videos=0)
+    _, results, pool = evaluate(tmp_path, Closing(), tasks=(0, 1), videos=0)
+    assert len(pool.played) == 4 and results["overall"]["episodes"] == 6
+    _, again, pool = evaluate(tmp_path, Closing(), tasks=(0, 1), videos=0)
+    assert pool.played == [] and again["episodes"] == results["episodes"]
+    _, other, pool = evaluate(tmp_path, Closing(), tasks=(0, 1), videos=0, execute_steps=4)
+    assert len(pool.played) == 6  # another protocol is another evaluation
+
+
+def test_error_is_neither_success_nor_failure(tmp_path):
+    options = {"tasks": (0,), "episodes": 3, "first_init": fake.RAISES, "videos": 0}
+
+    class Numbered(FakePool):  # with states as far as the one that raises
+        def call(self, target, **arguments):
+            answer = super().call(target, **arguments)
+            for task in answer["tasks"] if isinstance(answer, dict) else ():
+                task["initial_states"] = 100
+            return answer
+
+    code, results, _ = evaluate(tmp_path, Closing(), Numbered, **options)
+    assert code == 1
+    assert (results["overall"]["episodes"], results["overall"]["errors"]) == (2, 1)
+    errors = [row for row in results["episodes"] if row["status"] == "error"]
+    assert errors[0]["message"] == "RuntimeError: the simulation exploded" and errors[0]["attempts"] == 2
+
+
+def test_episodes_past_the_last_state_get_another_seed(tmp_path):
+    _, results, _ = evaluate(tmp_path, Closing(), tasks=(0,), first_init=49, episodes=3, videos=0)
+    assert [(row["init_id"], row["seed"]) for row in results["episodes"]] == [(49, 0), (0, 1), (1, 1)]
+
+
+def test_shuffled_instructions_are_those_of_other_tasks(tmp_path):
+    Closing.heard.clear()
+    evaluate(tmp_path, Closing(), instructions="shuffled", episodes=1, videos=0)
+    assert sorted(Closing.heard) == [0, 1, 2, 3]
+    assert all(text != LANGUAGES[task] for task, text in Closing.heard.items())
+    assert sorted(Closing.heard.values()) == sorted(LANGUAGES)
+
+
+def test_failed_audit_stops_unless_it_is_forced(tmp_path):
+    class Dark(FakePool):
+        checks = (Check("golden-frame", "failed", "mean picture error 39"),)
+
+    with pytest.raises(UserError, match="self-audit: golden-frame failed: mean picture error 39; --force golden-frame"):
+        evaluate(tmp_path, Closing(), Dark)
+    assert not (tmp_path / "evaluation" / "episodes.jsonl").exists()
+    _, results, _ = evaluate(tmp_path, Closing(), Dark, force=("golden-frame",), episodes=1, videos=0)
+    assert results["audit"][0]["status"] == "failed, forced"
+
+
+def test_replay_plays_demonstrations_from_their_own_states(tmp_path):
+    demos = tmp_path / "demos"
+    demos.mkdir()
+    with h5py.File(demos / "task_1_demo.hdf5", "w") as file:
+        for number, reset in ((0, 3.0), (1, 4.0)):
+            group = file.create_group(f"data/demo_{number}")
+            actions = np.zeros((fake.GOAL + 2, 7))
+            actions[:, 6] = 1.0
+            group["actions"] = actions
+            steps = np.arange(len(actions), dtype=float)
+            group["states"] = np.stack([steps, steps, np.full(len(actions), reset + (number == 1))], axis=1)
+            group.attrs["reset_state"], group.attrs["seed"] = [reset], 1000 + number
+    _, results, _ = evaluate(tmp_path, policy="replay", demonstrations=demos, videos=0)
+    assert [row["seed"] for row in results["episodes"]] == [1000, 1001]
+    assert [row["status"] for row in results["episodes"]] == ["success", "success"]
+    # The second file's states are not what its reset state and actions give.
+    assert [row["bit_exact"] for row in results["episodes"]] == [True, False]
+    assert results["overall"]["bit_exact"] == 1
+
+
+def test_mistakes_are_one_line(tmp_path):
+    with pytest.raises(UserError, match="tasks: libero-object has the tasks 0 to 3, got 7"):
+        evaluate(tmp_path, tasks=(7,))
+    with pytest.raises(UserError, match="execute_steps: must be at most the policy's chunk of 8, got 9"):
+        evaluate(tmp_path, execute_steps=9)
+    with pytest.raises(ValueError, match="checkpoint: must name a run or checkpoint folder"):
+        ClosedLoopConfig()
+    with pytest.raises(ValueError, match="force: must be of .*, got 'all'"):
+        ClosedLoopConfig(policy="zero", force=("all",))
+    with pytest.raises(ValueError, match="demonstrations: must name a folder"):
+        ClosedLoopConfig(policy="replay")
+
+
+def test_checks_that_can_be_forced_are_those_that_there_are():
+    from vla.conf.closed_loop import CHECKS
+
+    assert CHECKS == audit.CHECKS

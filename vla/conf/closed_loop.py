@@ -1,0 +1,59 @@
+"""`ClosedLoopConfig`: how a policy is evaluated by letting it act in the simulator."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vla.conf.checks import require, require_choice, require_nonnegative, require_positive
+
+POLICIES = ("checkpoint", "expert", "replay", "zero", "random")
+SUITES = ("libero-spatial", "libero-object", "libero-goal", "libero-10", "libero-90")
+CHECKS = ("versions", "golden-frame", "published-observation", "replay", "contract", "preprocessing")
+
+
+@dataclass(frozen=True)
+class ClosedLoopConfig:
+    """Let a policy act in the LIBERO simulator from the official initial states, and count its successes."""
+
+    suite: str = "libero-object"  # libero-spatial | -object | -goal | -10 | -90
+    checkpoint: Path | None = None  # a run folder (its best checkpoint) or a checkpoint folder
+    policy: str = "checkpoint"  # checkpoint | expert (script) | replay (recorded demonstrations) | zero | random
+    tasks: tuple[int, ...] = ()  # indices in the suite; none: all
+    episodes: int = 20  # per task
+    first_init: int = 0  # official initial state of a task's first episode; the others follow
+    workers: int = 1  # simulator processes
+    seed: int = 0  # of the furniture's placement and of what a policy draws
+    execute_steps: int | None = None  # actions of a chunk executed before the next is asked for; none: all, at most 8
+    ensemble: float | None = None  # average overlapping chunks, weight exp(-ensemble * age rank); none: newest only
+    image_size: int | None = None  # pixels that cameras render; none: those of the training data
+    wait_steps: int = 10  # idle steps at the start, in which objects settle
+    horizon: int | None = None  # steps of an episode after the waiting; none: the suite's published one
+    instructions: str = "task"  # task (its own) | shuffled (each task gets another's; shows whether language matters)
+    demonstrations: Path | None = None  # replay: recorded files; none: the checkpoint's training data
+    videos: int = 1  # successes and failures to film, of each per task
+    film_every: int = 2  # control steps between two frames of a film
+    force: tuple[str, ...] = ()  # checks of the self-audit that may fail, e.g. golden-frame,replay
+    time_limit: float = 300.0  # seconds without a sign of life after which a simulator process is replaced
+    simulator_python: Path | None = None  # interpreter of an environment with the simulator; none: this one
+    max_batch: int | None = None  # episodes predicted together; none: 1 on a CPU (see the documentation), else 16
+    device: str = "auto"  # auto (CUDA when there is any) | cpu | cuda
+    output_dir: Path | None = None  # evaluation/<suite>/ is written here; none: the run folder, or runs/<policy>
+
+    def __post_init__(self) -> None:
+        require_choice(self, "policy", POLICIES)
+        suite = self.suite.replace("_", "-")
+        require("suite", suite in SUITES, f"must be one of {', '.join(SUITES)}", self.suite)
+        given = self.checkpoint is not None
+        rule = "must name a run or checkpoint folder"
+        require("checkpoint", given or self.policy != "checkpoint", rule, self.checkpoint)
+        require_choice(self, "instructions", ("task", "shuffled"))
+        require_choice(self, "device", ("auto", "cpu", "cuda"))
+        require_positive(self, "episodes", "workers", "execute_steps", "image_size", "horizon", "film_every")
+        require_positive(self, "time_limit", "max_batch")
+        require_nonnegative(self, "first_init", "seed", "ensemble", "wait_steps", "videos")
+        for name in self.force:
+            require("force", name in CHECKS, f"must be of {', '.join(CHECKS)}", name)
+        for task in self.tasks:
+            require("tasks", task >= 0, "must be >= 0", task)
+        if self.policy == "replay":
+            require("demonstrations", given or self.demonstrations is not None, "must name a folder of recorded files",
+                    self.demonstrations)  # fmt: skip

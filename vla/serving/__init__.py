@@ -1,0 +1,1 @@
+"""Policies at work: a checkpoint as something that acts, and its evaluation in the simulator."""

@@ -1,0 +1,218 @@
+"""Closed-loop evaluation: audit, episodes in simulator processes, results, films (scripts/evaluate.py --suite)."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections import defaultdict
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+import vla
+from vla.conf.closed_loop import ClosedLoopConfig
+from vla.errors import UserError
+from vla.evaluation.simulator import audit
+from vla.evaluation.simulator.episode_log import EpisodeLog
+from vla.evaluation.simulator.golden import Check
+from vla.evaluation.simulator.messages import Job, Outcome
+from vla.evaluation.simulator.pool import SimulatorError, SimulatorPool
+from vla.evaluation.simulator.protocol import short_hash, suite_name
+from vla.evaluation.simulator.runtime import ALLOW_VERSIONS_VARIABLE
+from vla.overwatch import initialize_overwatch
+from vla.serving.policy import Policy, ReplayPolicy
+from vla.serving.preparation import audit_error, make_jobs, make_policy, make_protocol, tell_instructions
+from vla.serving.preprocessing_check import check_preprocessing, training_data
+from vla.serving.results import make_results, rate_of, to_table, write_results
+from vla.serving.videos import write_video
+
+overwatch = initialize_overwatch(__name__)
+
+CONTROL_HZ = 20.0
+
+
+def run(config: ClosedLoopConfig) -> int:
+    """Evaluate as `config` says; returns the exit code: 1 if an episode ended in an error.
+
+    Writes `evaluation/<suite>/` with results.json, summary.md, episodes.jsonl, the executed actions and films. Episodes
+    that are in episodes.jsonl already, of the same policy and protocol, are not played again.
+
+    Raises:
+        UserError: no checkpoint, no simulator, or the self-audit failed; one line.
+    """
+    trained = config.policy == "checkpoint"
+    device = "cuda" if config.device == "auto" and torch.cuda.is_available() else config.device.replace("auto", "cpu")
+    needed = trained or (config.policy == "replay" and config.demonstrations is None)
+    policy = Policy.load(config.checkpoint, device, config.max_batch) if needed and config.checkpoint else None
+    folder = output_folder(config, policy)
+    folder.mkdir(parents=True, exist_ok=True)
+    variables = {ALLOW_VERSIONS_VARIABLE: "1"} if audit.VERSIONS in config.force else {}
+    pool = SimulatorPool(
+        config.workers, python=config.simulator_python, time_limit=config.time_limit, log=folder / "simulator.log",
+        variables=variables,
+    )  # fmt: skip
+    try:
+        with pool:
+            return ClosedLoop(config, policy, folder, pool).run()
+    except (SimulatorError, ValueError) as error:
+        raise error if isinstance(error, UserError) else UserError(str(error)) from error
+
+
+def output_folder(config: ClosedLoopConfig, policy: Policy | None) -> Path:
+    """Where results go: below the run that is evaluated, or below runs/<policy> for a baseline."""
+    root = config.output_dir
+    if root is None and config.policy == "checkpoint" and policy is not None and policy.checkpoint is not None:
+        checkpoint = policy.checkpoint
+        root = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint
+    name = suite_name(config.suite) + ("-shuffled" if config.instructions == "shuffled" else "")
+    return (root or Path("runs") / config.policy) / "evaluation" / name
+
+
+class ClosedLoop:
+    """One evaluation.
+
+    Args:
+        config: what is asked for.
+        trained: the checkpoint's policy, if one is evaluated or its data is replayed.
+        folder: takes the results.
+        pool: plays the episodes.
+    """
+
+    def __init__(self, config: ClosedLoopConfig, trained: Policy | None, folder: Path, pool: SimulatorPool) -> None:
+        self.config, self.trained, self.folder, self.pool = config, trained, folder, pool
+        self.suite = suite_name(config.suite)
+        data = training_data(trained) if trained is not None else None
+        self.demonstrations = config.demonstrations or (data.root if data is not None else None)
+        described = pool.call("vla.evaluation.simulator.audit:describe_suite", suite=self.suite)
+        self.versions = {
+            "vla": vla.__version__, "torch": torch.__version__, "numpy": np.__version__,
+            "python": platform.python_version(), "gl_backend": described["gl_backend"],
+            **{f"simulator {name}": version for name, version in described["versions"].items()},
+        }  # fmt: skip
+        self.tasks = tell_instructions(described["tasks"], config)
+        self.policy = make_policy(config, trained, self.demonstrations, self.tasks)
+        self.protocol = make_protocol(config, self.policy)
+        self.variant = short_hash([self.policy.fingerprint, self.protocol.hash, config.instructions])
+
+    def run(self) -> int:
+        """Audit, play what is missing, write results and films."""
+        checks = self._audit()
+        jobs = make_jobs(self.config, self.policy, self.protocol, self.tasks)
+        log = EpisodeLog(self.folder, self.variant)
+        missing = [job for job in jobs if not log.finished(job.episode)]
+        if len(missing) < len(jobs):
+            overwatch.info(f"{len(jobs) - len(missing)} of {len(jobs)} episodes were played before")
+        start = time.perf_counter()
+        self._play(missing, log)
+        seconds = time.perf_counter() - start
+        outcomes = log.outcomes(job.episode for job in jobs)
+        timing = {"seconds": round(seconds, 1), "episodes": len(missing), "workers": self.config.workers}
+        timing["processes_replaced"] = self.pool.restarts
+        details = {
+            "suite": self.suite, "policy": self._describe_policy(), "protocol": asdict(self.protocol),
+            "protocol_hash": self.protocol.hash, "variant": self.variant, "instructions": self.config.instructions,
+            "versions": self.versions, "audit": [asdict(check) for check in checks], "timing": timing,
+            "command": sys.argv,
+        }  # fmt: skip
+        results = make_results(outcomes, self.tasks, details, self._exact(outcomes))
+        write_results(self.folder, results)
+        Console().print(to_table(results))
+        if self.config.videos:
+            self._film(jobs, outcomes, log, results)
+            write_results(self.folder, results)
+        print(f"results: {self.folder / 'results.json'}")
+        errors = results["overall"]["errors"]
+        if errors:
+            overwatch.error(f"{errors} episodes ended in errors and are counted neither as successes nor as failures")
+        return 1 if errors else 0
+
+    # --- self-audit ---
+
+    def _audit(self) -> list[Check]:
+        """All checks that apply; a failed one stops here, unless it was forced."""
+        force = self.config.force
+        checks: list[Check] = self.pool.call(
+            "vla.evaluation.simulator.audit:audit_simulator", suite=self.suite, demonstrations=self.demonstrations
+        )
+        if isinstance(self.policy, Policy):
+            checks.append(audit.check_contract(self.policy.processor.contract()))
+            checks.append(check_preprocessing(self.policy))
+        for index, check in enumerate(checks):
+            if check.status == "failed":
+                if check.name not in force:
+                    raise audit_error(check)
+                checks[index] = replace(check, status="failed, forced")
+            log = overwatch.info if check.status == "passed" else overwatch.warning
+            log(f"self-audit: {check.name} {checks[index].status}: {check.detail}")
+        return checks
+
+    # --- play ---
+
+    def _play(self, jobs: list[Job], log: EpisodeLog) -> None:
+        done: list[Outcome] = []
+
+        def on_done(outcome: Outcome) -> None:
+            log.append(outcome)
+            done.append(outcome)
+            name, seconds = outcome.episode, sum(outcome.seconds.values())
+            text = outcome.message if outcome.status == "error" else f"{outcome.steps} steps, {seconds:.1f} s"
+            overwatch.info(
+                f"[{len(done)}/{len(jobs)}] task {name.task} init {name.init_id}: {outcome.status} ({text}); "
+                f"so far {rate_of(done)}"
+            )
+
+        self.pool.run(jobs, self.policy.act, on_done)
+
+    def _exact(self, outcomes: list[Outcome]) -> dict[str, bool] | None:
+        """Replays: whether the states were those of the file, to the last bit."""
+        if not isinstance(self.policy, ReplayPolicy):
+            return None
+        demos = self.policy.demonstrations
+        return {
+            item.episode.key: demos[item.episode.task][item.episode.init_id].states_hash(item.steps) == item.states_hash
+            for item in outcomes
+        }
+
+    def _film(self, jobs: list[Job], outcomes: list[Outcome], log: EpisodeLog, results: dict[str, Any]) -> None:
+        """Play some episodes again, exactly as they were, with cameras."""
+        by_key = {job.episode.key: job for job in jobs}
+        wanted: dict[tuple[int, str], int] = defaultdict(int)
+        todo: list[Job] = []
+        for outcome in outcomes:
+            name, kind = outcome.episode, (outcome.episode.task, outcome.status)
+            actions = log.actions(name) if outcome.status != "error" else None
+            if actions is not None and wanted[kind] < self.config.videos:
+                wanted[kind] += 1
+                todo.append(replace(by_key[name.key], actions=actions, film_every=self.config.film_every))
+        rows = {row["index"]: row for row in results["tasks"]}
+        before = {outcome.episode.key: outcome for outcome in outcomes}
+
+        def on_done(outcome: Outcome) -> None:
+            name, earlier = outcome.episode, before[outcome.episode.key]
+            if outcome.film is None or outcome.states_hash != earlier.states_hash:
+                overwatch.warning(
+                    f"{name.key} could not be filmed: {outcome.message or 'it did not play the same way'}"
+                )
+                return
+            stem = f"task-{name.task:02d}-init-{name.init_id:02d}-{earlier.status}"
+            path = write_video(self.folder / "videos" / stem, outcome.film, CONTROL_HZ / self.config.film_every)
+            rows[name.task]["videos"].setdefault(earlier.status, []).append(f"videos/{path.name}")
+
+        overwatch.info(f"filming {len(todo)} episodes")
+        self.pool.run(todo, self.policy.act, on_done)
+
+    def _describe_policy(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"name": self.policy.name, "fingerprint": self.policy.fingerprint}
+        if isinstance(self.policy, Policy):
+            found |= {
+                "checkpoint": str(self.policy.checkpoint), "chunk_size": self.policy.chunk_size,
+                "max_batch": self.policy.max_batch, "device": self.policy.device,
+                "statistics_hash": self.policy.processor.statistics_hash,
+                "global_step": self.policy.manifest.get("global_step"), "model": self.policy.manifest.get("model"),
+            }  # fmt: skip
+        return found

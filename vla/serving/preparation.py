@@ -1,0 +1,147 @@
+"""What an evaluation plays: tasks and their instructions, the policy, the protocol, and the episodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vla.conf.closed_loop import ClosedLoopConfig
+from vla.data.datasets.hdf5_index import scan
+from vla.errors import UserError
+from vla.evaluation.simulator.audit import CONTRACT, check_contract
+from vla.evaluation.simulator.demonstrations import find_demonstration_file, read_demonstrations
+from vla.evaluation.simulator.golden import Check
+from vla.evaluation.simulator.messages import Episode, Job
+from vla.evaluation.simulator.protocol import PUBLISHED_IMAGE_SIZE, Protocol, suite_name
+from vla.evaluation.simulator.runtime import SUITE_HORIZONS
+from vla.serving.policy import ActingPolicy, ExpertPolicy, Policy, RandomPolicy, ReplayPolicy, ZeroPolicy
+from vla.serving.preprocessing_check import training_data
+
+DEFAULT_EXECUTE_STEPS = 8
+
+Task = dict[str, Any]  # of `audit.describe_suite`, with the `instruction` that the policy is told
+
+
+def tell_instructions(tasks: list[Task], config: ClosedLoopConfig) -> list[Task]:
+    """The chosen tasks, each with its own instruction, or, shuffled, that of the one half the suite further on.
+
+    Raises:
+        UserError: a task is chosen that the suite doesn't have.
+    """
+    for number in config.tasks:
+        if number >= len(tasks):
+            raise UserError(f"tasks: {config.suite} has the tasks 0 to {len(tasks) - 1}, got {number}")
+    shift = len(tasks) // 2 if config.instructions == "shuffled" else 0
+    told = [{**task, "instruction": tasks[(i + shift) % len(tasks)]["language"]} for i, task in enumerate(tasks)]
+    return [task for task in told if not config.tasks or task["index"] in config.tasks]
+
+
+def make_policy(
+    config: ClosedLoopConfig, trained: Policy | None, demonstrations: Path | None, tasks: list[Task]
+) -> ActingPolicy:
+    """The policy that is evaluated.
+
+    Args:
+        trained: the checkpoint's, if there is one.
+        demonstrations: folder of recorded files, for replays.
+        tasks: the chosen ones.
+
+    Raises:
+        UserError: there is nothing to replay.
+    """
+    if config.policy == "checkpoint":
+        assert trained is not None
+        return trained
+    if config.policy == "replay":
+        return _replay_policy(config, demonstrations, tasks)
+    baselines: dict[str, ActingPolicy] = {"expert": ExpertPolicy(), "zero": ZeroPolicy(), "random": RandomPolicy()}
+    return baselines[config.policy]
+
+
+def _replay_policy(config: ClosedLoopConfig, root: Path | None, tasks: list[Task]) -> ReplayPolicy:
+    if root is None:
+        raise UserError("demonstrations: the checkpoint's training data is not here; name a folder of recorded files")
+    found = {}
+    for task in tasks:
+        path = find_demonstration_file(root, task["name"])
+        if path is not None:
+            found[task["index"]] = read_demonstrations(path, limit=config.first_init + config.episodes)
+    if not found:
+        raise UserError(f"demonstrations: no file of a chosen task of {config.suite} in {root}")
+    return ReplayPolicy(found)
+
+
+def make_protocol(config: ClosedLoopConfig, policy: ActingPolicy) -> Protocol:
+    """The protocol: published values, what the checkpoint's contract says, and what `config` overrides.
+
+    Raises:
+        UserError: checkpoint and simulator don't fit (unless that is forced), or a value is out of range.
+    """
+    chunk, suite = policy.chunk_size, suite_name(config.suite)
+    values: dict[str, Any] = {
+        "suite": suite, "horizon": config.horizon or SUITE_HORIZONS[suite], "wait_steps": config.wait_steps,
+        "ensemble": config.ensemble, "seed": config.seed, "image_size": config.image_size or PUBLISHED_IMAGE_SIZE,
+        "execute_steps": config.execute_steps or min(chunk, DEFAULT_EXECUTE_STEPS),
+    }  # fmt: skip
+    if values["execute_steps"] > chunk:
+        raise UserError(f"execute_steps: must be at most the policy's chunk of {chunk}, got {values['execute_steps']}")
+    if isinstance(policy, Policy):
+        seen = policy.processor.config
+        fits = check_contract(policy.processor.contract())
+        if fits.status == "failed" and CONTRACT not in config.force:
+            raise audit_error(fits)  # before a camera is asked for that isn't there
+        values |= {
+            "cameras": seen.cameras, "num_frames": seen.num_frames, "frame_stride": seen.frame_stride,
+            "orientation": seen.orientation, "rotation": policy.processor.conventions.rotation,
+            "image_size": config.image_size or stored_image_size(policy),
+        }  # fmt: skip
+    try:
+        return Protocol(**values)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def stored_image_size(policy: Policy) -> int:
+    """Pixels of the training data's frames, which the simulator's should have: resizing from another size differs.
+
+    Raises:
+        UserError: the data isn't here to tell.
+    """
+    data = training_data(policy)
+    if data is None:
+        raise UserError(
+            "image_size: the training data is not here to tell its frames' size; pass --image_size 128 or 256"
+        )
+    config = replace(data, max_episodes_per_task=1)
+    height, width = scan(config, policy.processor.config.cameras, proprio=False).episodes[0].image_shape
+    if height != width:
+        raise UserError(f"image_size: the training data's frames are {height}x{width}; the simulator's are square")
+    return height
+
+
+def make_jobs(config: ClosedLoopConfig, policy: ActingPolicy, protocol: Protocol, tasks: list[Task]) -> list[Job]:
+    """Episodes in the order of tasks and initial states; of replays as many as there are."""
+    numbers = range(config.first_init, config.first_init + config.episodes)
+    jobs = (_job(policy, protocol, task, number) for task in tasks for number in numbers)
+    return [job for job in jobs if job is not None]
+
+
+def _job(policy: ActingPolicy, protocol: Protocol, task: Task, number: int) -> Job | None:
+    """Episode `number` of a task; past the last initial state they start over with another seed."""
+    suite, index = protocol.suite, task["index"]
+    if isinstance(policy, ReplayPolicy):
+        demos = policy.demonstrations.get(index, [])
+        if number >= len(demos):
+            return None
+        state, seed, wait_steps = demos[number].start
+        protocol = replace(protocol, wait_steps=wait_steps, seed=seed)
+        return Job(Episode(suite, index, number, seed), protocol, task["instruction"], initial_state=state)
+    again, init_id = divmod(number, task["initial_states"])
+    episode = Episode(suite, index, init_id, protocol.seed + again)
+    return Job(episode, protocol, task["instruction"], policy.actor)
+
+
+def audit_error(check: Check) -> UserError:
+    """A failed check as what stops the evaluation."""
+    return UserError(f"self-audit: {check.name} failed: {check.detail}; --force {check.name} goes on all the same")
