@@ -87,7 +87,7 @@ def headline(record: RunRecord) -> list[Fact]:
     ):
         if isinstance(evaluation.get(key), int | float):
             baseline = evaluation.get(f"{key}_baseline")
-            note = f"average action: {figure(baseline)} {unit}" if isinstance(baseline, float) else ""
+            note = f"average action: {figure(baseline)}\u00a0{unit}" if isinstance(baseline, float) else ""
             facts.append(Fact(label, f"{evaluation[key]:.3g} {unit}", note))
     accuracy = evaluation.get("gripper_accuracy")
     if isinstance(accuracy, int | float):
