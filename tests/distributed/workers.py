@@ -23,7 +23,7 @@ STRATEGIES: dict[str, StrategyConfig] = {
 
 
 def agreement_cases() -> dict[str, tuple[str, dict]]:
-    """Name -> strategy and stage: batches of 8 as 1 or 2 micro-batches of each of 2 processes, the last batch uneven."""
+    """Name -> strategy and stage: batches of 8 as 1 or 2 micro-batches of each of 2 processes, the last one uneven."""
     cases = {
         f"{strategy} accumulation {accumulation}": (strategy, {"per_device_batch_size": 4 // accumulation})
         for strategy in STRATEGIES

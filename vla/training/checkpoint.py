@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
 from vla.errors import UserError
+from vla.models.base import BaseModel
 from vla.overwatch import initialize_overwatch
 from vla.overwatch.distributed import gather_objects
 from vla.training.checkpoint_files import CheckpointWriter, read_json, read_manifest, read_tensors
@@ -202,7 +203,7 @@ def _plain(value: Any) -> str:
 
 
 @torch.no_grad()
-def load_weights(model: nn.Module, folder: Path, scatter: Scatter | None = None) -> list[str]:
+def load_weights(model: BaseModel, folder: Path, scatter: Scatter | None = None) -> list[str]:
     """Load the module groups that a checkpoint holds into `model`; the others stay as they are.
 
     Args:

@@ -25,7 +25,7 @@ def get_sampler(dataset: Any, config: PretrainConfig, dist: DistState) -> Resuma
     `SplitModalitySampler` (no step mixes samples with and without images) where the dataset can tell them apart and
     `loader.split_modality` asks for it: always, or auto in a finetune stage; else `DistributedSampler`.
     """
-    options = {
+    options: dict[str, Any] = {
         "global_batch_size": config.stage_config.global_batch_size, "rank": dist.rank, "world_size": dist.world_size,
         "seed": config.seed,
     }  # fmt: skip
@@ -37,7 +37,7 @@ def get_sampler(dataset: Any, config: PretrainConfig, dist: DistState) -> Resuma
 
 
 class DataFeed:
-    """The batches of a run for one process; all processes get equally many.
+    """The batches of a run for one process; all processes get equally many. A context: leaving it stops the workers.
 
     Args:
         datasets: what to read.
@@ -52,7 +52,10 @@ class DataFeed:
         self._accumulation = config.stage_config.grad_accumulation_steps(dist.world_size)
         self._loaders: dict[str, DataLoader] = {}  # with worker processes, which stay from epoch to epoch
 
-    def close(self) -> None:
+    def __enter__(self) -> "DataFeed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Stop the worker processes at once; left to the garbage collector they would take seconds to notice."""
         self._loaders.clear()
 
@@ -98,9 +101,8 @@ class DataFeed:
 
     def evaluation_batches(self) -> Iterator[Batch]:
         """Held-out data: all of it, or the same `evaluation.max_batches` global batches each time."""
-        limit = self._config.evaluation.max_batches
-        if "eval" not in self._loaders:
-            dataset = self.datasets.validation
+        limit, dataset = self._config.evaluation.max_batches, self.datasets.validation
+        if dataset is not None and "eval" not in self._loaders:
             sampler = DistributedSampler(
                 len(dataset), shuffle=limit is not None, seed=self._config.seed, rank=self._dist.rank,
                 world_size=self._dist.world_size, global_batch_size=self.sampler.global_batch_size,

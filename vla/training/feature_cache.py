@@ -95,14 +95,17 @@ class FeatureCache:
         """
         features = dict(getattr(batch, "features", {}))
         for group, source in self.sources.items():
-            keys = [(scope, group, key) for key in source.keys(batch)]
+            keys: list[Hashable] = [(scope, group, key) for key in source.keys(batch)]
             found = self._look_up(keys, source, batch)
             features |= {name: torch.stack([found[key][name] for key in keys]) for name in found[keys[0]]}
         return replace(batch, features=features) if self.sources else batch  # type: ignore[call-arg]
 
     def _look_up(self, keys: list[Hashable], source: FeatureSource, batch: Batch) -> dict[Hashable, Features]:
         found = {key: self._store[key] for key in keys if key in self._store}
-        missing = {key: row for row, key in reversed(list(enumerate(keys))) if key not in found}
+        missing: dict[Hashable, int] = {}
+        for row, key in enumerate(keys):
+            if key not in found:
+                missing.setdefault(key, row)
         for key, row in self._rounds(missing):
             features = {
                 name: value[0].detach().to("cpu", copy=True)

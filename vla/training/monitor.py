@@ -27,7 +27,6 @@ class Monitor:
 
     def __init__(self, config: PretrainConfig, dist: DistState, state: TrainerState, clock: StepClock) -> None:
         self.sums, self.clock = WeightedSums(), clock
-        self.settings: dict[str, Any] = {}
         self.tracker_state: dict[str, Any] = {}
         self._config, self._dist, self._state = config, dist, state
         self._interval = Interval(steps=config.log_every_steps)
@@ -36,9 +35,8 @@ class Monitor:
     def __enter__(self) -> "Monitor":
         self._started = time.perf_counter() - self._state.elapsed
         self._trackers = Trackers(
-            self._config, is_main=self._dist.is_main, step=self._state.global_step, settings=self.settings,
-            state=self.tracker_state,
-        )  # fmt: skip
+            self._config, is_main=self._dist.is_main, step=self._state.global_step, state=self.tracker_state
+        )
         self._progress = ProgressDisplay(
             self._state.total_steps, self._state.global_step, self._config.resolved_run_id, is_main=self._dist.is_main
         )

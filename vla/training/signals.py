@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from types import FrameType
 
 from vla.overwatch import initialize_overwatch
@@ -10,17 +11,19 @@ from vla.overwatch import initialize_overwatch
 overwatch = initialize_overwatch(__name__)
 
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")  # batch systems send the first or the last before time is up
+SAME_KEY = 1.0  # seconds; one Ctrl-C reaches a process twice, from the terminal and from torchrun
 
 
 class StopSignals:
     """Context in which SIGTERM, SIGINT and SIGUSR1 ask for a stop instead of ending the process.
 
-    A second SIGINT raises KeyboardInterrupt at once. Outside the main thread, where Python allows no handlers, the
-    context does nothing.
+    A second SIGINT, unless it comes within a second of the first, raises KeyboardInterrupt at once. Outside the main
+    thread, where Python allows no handlers, the context does nothing.
     """
 
     def __init__(self) -> None:
         self.received: str | None = None  # name of the first signal
+        self._interrupted: float | None = None
         self._pid = os.getpid()
         self._previous: dict[int, object] = {}
 
@@ -46,8 +49,11 @@ class StopSignals:
         if os.getpid() != self._pid:  # a forked worker process inherits the handler, but not the task of stopping
             return
         name = signal.Signals(number).name
-        if number == signal.SIGINT and self.received is not None:
-            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            now = time.monotonic()
+            if self._interrupted is not None and now - self._interrupted > SAME_KEY:
+                raise KeyboardInterrupt
+            self._interrupted = self._interrupted or now
         if self.received is None:
             hint = "; again to stop at once, without saving" if number == signal.SIGINT else ""
             overwatch.warning(f"{name}: stopping after this step, and saving{hint}")

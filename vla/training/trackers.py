@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jsonlines
+import yaml
 
+from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
 from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
@@ -102,14 +104,14 @@ class WandbTracker:
         UserError: wandb is not installed.
     """
 
-    def __init__(self, config: PretrainConfig, settings: dict[str, Any], state: dict[str, Any]) -> None:
+    def __init__(self, config: PretrainConfig, state: dict[str, Any]) -> None:
         try:
             import wandb
         except ImportError:
             raise UserError("trackers: wandb is not installed; pip install .[wandb]") from None
         self._run = wandb.init(
             project=config.wandb_project, entity=config.wandb_entity, name=config.resolved_run_id,
-            dir=str(config.run_dir), config=settings, id=state.get("run_id"), resume="allow",
+            dir=str(config.run_dir), config=yaml.safe_load(cli.dump(config)), id=state.get("run_id"), resume="allow",
         )  # fmt: skip
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
@@ -128,20 +130,18 @@ class Trackers:
     Args:
         config: the run.
         step: step that the run goes on from.
-        settings: the resolved configuration as a plain dict, for trackers that show it.
         state: what `state_dict` gave when the run was saved.
     """
 
     def __init__(
-        self, config: PretrainConfig, *, is_main: bool, step: int = 0, settings: dict[str, Any] | None = None,
-        state: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+        self, config: PretrainConfig, *, is_main: bool, step: int = 0, state: dict[str, Any] | None = None
+    ) -> None:
         self._trackers: dict[str, Tracker] = {}
         self._state = state or {}
         if not is_main:
             return
         if "wandb" in config.trackers:  # first: it may not be installed
-            self._trackers["wandb"] = WandbTracker(config, settings or {}, self._state.get("wandb", {}))
+            self._trackers["wandb"] = WandbTracker(config, self._state.get("wandb", {}))
         self._trackers["jsonl"] = JSONLTracker(config.run_dir, step)
         if "tensorboard" in config.trackers:
             self._trackers["tensorboard"] = TensorBoardTracker(config.run_dir, step)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -164,13 +164,8 @@ class TrainStrategy:
         """
         reason = "completed"
         self.model.train()
-        with (
-            StopSignals() as signals,
-            self.monitor,
-            closing(self.feed),
-            closing(self.feed.windows(self.state)) as steps,
-        ):
-            for window in steps:
+        with StopSignals() as signals, self.monitor, self.feed:
+            for window in self.feed.windows(self.state):
                 weights = weigh_window(self.task, window, self.stage.loss_reduction, signals.stop_requested, self.dist)
                 if weights.stop:  # a signal to any process reaches all of them at the same step
                     reason = signals.received or "a signal to another process"

@@ -1,6 +1,7 @@
 """DDP: a full copy of the model in every process, gradients averaged once per optimizer step."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -18,7 +19,7 @@ class DDPStrategy(TrainStrategy):
         self._replica: DistributedDataParallel | None = None
         if self.dist.world_size == 1:
             return
-        config = self.stage.strategy
+        config: Any = self.stage.strategy
         self._replica = DistributedDataParallel(
             self.model, find_unused_parameters=config.find_unused_parameters, bucket_cap_mb=config.bucket_cap_mb,
             gradient_as_bucket_view=True,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from vla.batches import Batch
+from vla.conf.strategies import FSDPFullShardConfig
 from vla.models.base import BaseModel, ModelOutput
 from vla.training.precision import DTYPES
 from vla.training.strategies.base_strategy import TrainStrategy
@@ -63,8 +64,13 @@ class FSDPStrategy(TrainStrategy):
 
     shards_parameters = True
 
+    @property
+    def settings(self) -> FSDPFullShardConfig:
+        """The strategy's own configuration."""
+        return cast(FSDPFullShardConfig, self.stage.strategy)
+
     def wrap_model(self) -> None:
-        config, dist = self.stage.strategy, self.dist
+        dist, config = self.dist, self.settings
         mesh = init_device_mesh(torch.device(dist.device).type, (dist.world_size,))
         options: dict[str, Any] = {
             "mesh": mesh,
@@ -84,7 +90,7 @@ class FSDPStrategy(TrainStrategy):
         if self.stage.precision == "fp32":
             return MixedPrecisionPolicy(cast_forward_inputs=False)
         return MixedPrecisionPolicy(
-            param_dtype=DTYPES[self.stage.precision], reduce_dtype=DTYPES[self.stage.strategy.reduce_dtype],
+            param_dtype=DTYPES[self.stage.precision], reduce_dtype=DTYPES[self.settings.reduce_dtype],
             cast_forward_inputs=False,
         )  # fmt: skip
 
@@ -92,7 +98,7 @@ class FSDPStrategy(TrainStrategy):
         return self.call(self.model, batch)
 
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
-        kind, output = self._root(function, *args)
+        kind, output = cast(tuple[Any, Any], self._root(function, *args))
         return output if kind is None else kind(**output)
 
     def forward_context(self, sync: bool) -> AbstractContextManager:
@@ -100,7 +106,7 @@ class FSDPStrategy(TrainStrategy):
         return nullcontext()
 
     def gather(self, tensor: Tensor) -> Tensor:
-        return super().gather(tensor.full_tensor() if isinstance(tensor, DTensor) else tensor)
+        return super().gather(cast(DTensor, tensor).full_tensor() if isinstance(tensor, DTensor) else tensor)
 
     def scatter(self, whole: Tensor, like: Tensor) -> Tensor:
         if not isinstance(like, DTensor):

@@ -1,0 +1,126 @@
+"""Metrics, trackers and console."""
+
+import json
+import sys
+import types
+from dataclasses import replace
+
+import jsonlines
+import pytest
+import torch
+from toys import toy_config, toy_strategy
+
+from vla.overwatch.distributed import DistState
+from vla.training.metrics import StepClock, WeightedSums
+from vla.training.progress import ProgressDisplay, describe
+from vla.training.trackers import JSONLTracker, Trackers, cut_after
+
+
+def test_means_are_weighted():
+    sums = WeightedSums()
+    sums.add("loss", torch.tensor(6.0, requires_grad=True), torch.tensor(3))
+    sums.add("loss", 4.0, 1)
+    sums.add("norm", 5.0)
+    sums.add("nothing", torch.tensor(0.0), torch.tensor(0))
+    assert sums.means(DistState()) == {"loss": 2.5, "norm": 5.0}
+    copy = WeightedSums()
+    copy.load_state_dict({**sums.state_dict(), "rng.torch": torch.zeros(1)})
+    copy.add("loss", 0.0, 6)
+    assert copy.means(DistState())["loss"] == 1.0 and sums.means(DistState())["loss"] == 2.5
+    sums.clear()
+    assert sums.means(DistState()) == {}
+
+
+def test_clock(monkeypatch):
+    """Two steps of 16 samples, 1 s of waiting and 3 s of work each; what happens between them doesn't count."""
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    clock = StepClock()
+    assert clock.metrics() == {}
+    for _ in range(2):
+        with clock.waiting():
+            now[0] += 1
+        with clock.working(16):
+            now[0] += 3
+        now[0] += 100  # an evaluation
+    assert clock.metrics() == {"step_time": 4.0, "samples_per_second": 4.0, "data_wait": 0.25}
+
+
+def test_jsonl_is_cut_where_the_run_goes_on(tmp_path):
+    tracker = JSONLTracker(tmp_path)
+    for step in (1, 2, 2, 3, 4):
+        tracker.write(step, {"train/loss": step / 3})
+    tracker.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"global_step": 2, "tra')
+    JSONLTracker(tmp_path, step=2).close()
+    with jsonlines.open(tmp_path / "metrics.jsonl") as lines:
+        assert [line["global_step"] for line in lines] == [1, 2, 2]
+    assert cut_after(tmp_path / "metrics.jsonl", 1) == 2 and cut_after(tmp_path / "none", 0) == 0
+
+
+def test_tensorboard_events(tmp_path):
+    config = replace(toy_config(tmp_path / "run"), trackers=("tensorboard",))
+    toy_strategy(config).run_training()
+    files = list((config.run_dir / "tensorboard").iterdir())
+    assert files and b"train/loss" in files[0].read_bytes()
+    assert (config.run_dir / "metrics.jsonl").exists()  # always
+
+
+def test_wandb_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    config = replace(toy_config(tmp_path / "run"), trackers=("wandb",))
+    with pytest.raises(ValueError, match=r"pip install \.\[wandb\]"):
+        Trackers(config, is_main=True)
+    Trackers(config, is_main=False).write(1, {"train/loss": 1.0})
+
+
+def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
+    calls = []
+
+    class Run:
+        id = "abc123"
+
+        def log(self, metrics, step):
+            calls.append((step, metrics))
+
+        def finish(self):
+            calls.append("finished")
+
+    wandb = types.SimpleNamespace(init=lambda **options: (calls.append(options), Run())[1])
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    config = replace(toy_config(tmp_path / "run"), trackers=("wandb",))
+    strategy = toy_strategy(config)
+    strategy.run_training()
+    assert calls[0]["id"] is None and calls[0]["resume"] == "allow" and calls[0]["config"]["stage"] == "align"
+    assert calls[1][0] == 1 and "train/loss" in calls[1][1] and calls[-1] == "finished"
+    state = json.loads((strategy.store.newest() / "trainer/state.json").read_text())
+    assert state["trackers"]["wandb"] == {"run_id": "abc123"}
+    calls.clear()
+    toy_strategy(config, resume_from=strategy.store.path(4)).run_training()
+    assert calls[0]["id"] == "abc123" and calls[1][0] == 5
+
+
+def test_console_lines(tmp_path, capsys):
+    toy_strategy(toy_config(tmp_path / "run")).run_training()
+    lines = capsys.readouterr().err.splitlines()
+    training = next(line for line in lines if "step 2/8" in line)
+    assert all(word in training for word in ("loss", "lr 5.00e-03", "grad norm", "samples/s", "data wait", "%", "ETA"))
+    evaluation = next(line for line in lines if "step 4/8: eval" in line)
+    assert "eval/loss" in evaluation and "eval/l1_" not in evaluation
+
+
+def test_progress_bar_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    display = ProgressDisplay(10, 2, "a-run", is_main=True)
+    display.advance(3)
+    display.show(3, {"train/loss": 0.5, "train/data_wait": 0.05})
+    display.show(3, {"eval/loss": 0.25})
+    display.close()
+    shown = capsys.readouterr().err
+    assert "a-run" in shown and "3/10" in shown and "eval/loss 0.25" in shown
+
+
+def test_description():
+    metrics = {"train/loss": 0.12345, "train/learning_rate": 1e-4, "train/data_wait": 0.031, "train/other": 1.0}
+    assert describe(metrics) == "loss 0.1235  lr 1.00e-04  data wait 3%"

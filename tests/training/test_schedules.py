@@ -1,0 +1,69 @@
+"""Schedules against published values and torch's own."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import MultiStepLR, StepLR
+
+from vla.conf.stage import ScheduleConfig
+from vla.training.schedules import get_schedule, set_learning_rate, warmup_steps
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden/training/lr_schedule.json").read_text())
+
+
+@pytest.mark.parametrize("case", GOLDEN["schedules"], ids=lambda case: f"{case['type']}-{case['total_steps']}")
+def test_prismatic(case):
+    """The rates that Prismatic and OpenVLA train with. Without warm-up they lose the first step to a rate of 0."""
+    name = "constant" if case["type"] == "constant" else "cosine"
+    config = ScheduleConfig(name=name, warmup_ratio=case["warmup_ratio"])
+    assert warmup_steps(config, case["total_steps"]) == case["num_warmup_steps"]
+    schedule = get_schedule(config, case["total_steps"])
+    rates = [case["base_lr"] * schedule(step) for step in range(case["total_steps"])]
+    first = 0 if case["num_warmup_steps"] or name == "constant" else 1
+    assert rates[first:] == pytest.approx(case["lr_used_at_step"][first : case["total_steps"]], rel=1e-12, abs=1e-18)
+
+
+def test_number_of_steps():
+    for case in GOLDEN["num_training_steps"]:
+        steps = -(-case["n_examples"] // case["global_batch_size"]) * case["epochs"]
+        assert steps == case["fsdp_num_training_steps"]
+        assert warmup_steps(ScheduleConfig(warmup_ratio=0.03), steps) == case["fsdp_warmup_0.03"]
+
+
+def test_atlas_warmup_and_cosine():
+    """The table of the AtlasVLA guide: 1,000 warm-up steps to 1e-4, then half a cosine."""
+    schedule = get_schedule(ScheduleConfig(warmup_steps=1000), 5000)
+    rates = [1e-4 * schedule(step) for step in (0, 250, 500, 750, 1000, 3000, 5000, 6000)]
+    assert rates == pytest.approx([0, 2.5e-5, 5e-5, 7.5e-5, 1e-4, 5e-5, 0, 0], rel=1e-12, abs=1e-20)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_floor(name):
+    schedule = get_schedule(ScheduleConfig(name=name, min_lr_ratio=0.1), 100)
+    assert schedule(0) == 1 and schedule(50) == pytest.approx(0.55) and schedule(100) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("config", "reference"),
+    [
+        (ScheduleConfig(name="step", step_size=7, gamma=0.3), lambda o: StepLR(o, 7, 0.3)),
+        (ScheduleConfig(name="multistep", milestones=(3, 11), gamma=0.5), lambda o: MultiStepLR(o, [3, 11], 0.5)),
+    ],
+)
+def test_decays_as_torch(config, reference):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler, schedule = reference(optimizer), get_schedule(config, 30)
+    for step in range(30):
+        assert 0.1 * schedule(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_groups_keep_their_own_rates():
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "initial_lr": rate} for rate in (1.0, 0.1)]
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    for factor in (0.0, 0.5):
+        set_learning_rate(optimizer, factor)
+        assert [group["lr"] for group in optimizer.param_groups] == [factor, pytest.approx(0.1 * factor)]

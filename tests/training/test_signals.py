@@ -1,0 +1,78 @@
+"""Stopping by signal: the step is finished, the run saved, and `--resume auto` goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toys import assert_same_run, resumable_config, toy_strategy
+
+from vla.training.checkpoint_store import CheckpointStore, resolve_resume
+from vla.training.signals import StopSignals
+
+# A run of 12 steps, slow enough to be hit by a signal in the middle.
+PROGRAM = """
+import sys, time
+from pathlib import Path
+import toys
+strategy = toys.toy_strategy(toys.resumable_config(Path(sys.argv[1])))
+step = strategy.train_step
+strategy.train_step = lambda *arguments: (time.sleep(0.3), step(*arguments))
+result = strategy.run_training()
+print(result.reason, result.global_step, result.interrupted)
+"""
+
+
+def start(run_dir: Path) -> subprocess.Popen:
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(run_dir)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while CheckpointStore(run_dir).steps()[-1:] < [2]:
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+def test_stop_and_resume(tmp_path, number):
+    process = start(tmp_path / "stopped")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    reason, step, interrupted = out.split()
+    assert process.returncode == 0 and reason == number.name and interrupted == "True" and 2 <= int(step) < 12
+    assert f"{number.name}: stopping after this step, and saving" in err
+    config = resumable_config(tmp_path / "stopped")
+    checkpoint = resolve_resume(config.run_dir, "auto")
+    assert checkpoint == CheckpointStore(config.run_dir).path(int(step))
+    toy_strategy(config, resume_from=checkpoint).run_training()
+    straight = resumable_config(tmp_path / "straight")
+    toy_strategy(straight).run_training()
+    assert_same_run(straight.run_dir, config.run_dir, 12)
+
+
+def test_second_interrupt_stops_at_once(monkeypatch):
+    """One Ctrl-C reaches a process under torchrun twice; a second one comes later."""
+    now = [5.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with StopSignals() as signals:
+        for now[0] in (5.0, 5.2):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received == "SIGINT"
+        now[0] = 7.0
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+
+def test_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.received == "SIGTERM"
+    assert signal.getsignal(signal.SIGTERM) is before
