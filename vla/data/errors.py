@@ -1,7 +1,9 @@
 """Errors of reading data. Their messages are one line that names the file and, where it is one, the demonstration."""
 
+from vla.errors import UserError
 
-class BadEpisode(ValueError):  # noqa: N818 - the name says what is bad
+
+class BadEpisode(UserError):  # noqa: N818 - the name says what is bad
     """An episode (or a whole file of them) that can't be trained on, e.g. `a_demo.hdf5: demo_3: no 'actions'`."""
 
 

@@ -71,7 +71,7 @@ def get_dataloader(
             "prefetch_factor": prefetch_factor,
             "persistent_workers": True,
             "multiprocessing_context": start_method,
-            "worker_init_fn": _leave_interrupts_to_parent,
+            "worker_init_fn": _leave_signals_to_parent,
         }
     return _Loader(
         _Reading(dataset, seed),
@@ -85,9 +85,14 @@ def get_dataloader(
     )
 
 
-def _leave_interrupts_to_parent(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; the training process saves first and then stops its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C and schedulers signal the whole process group; the training process saves first, then stops its workers.
+
+    A worker whose parent is gone ends by itself (it looks after its parent every few seconds).
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 class _Failure:

@@ -14,6 +14,7 @@ from vla.data.conventions import LIBERO_CONVENTIONS, Conventions
 from vla.data.normalization import Normalizer, Values
 from vla.data.resize import resize
 from vla.data.statistics import Statistics, statistics_from_dict, statistics_hash, statistics_to_dict
+from vla.errors import UserError
 
 PROCESSOR_FILE = "processor.json"
 FORMAT = 1
@@ -187,7 +188,7 @@ class Processor:
                 Conventions.from_dict(values["conventions"]),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: not a processor file ({error})") from error
+            raise UserError(f"{path}: not a processor file ({error})") from error
         if processor.statistics_hash != values["statistics_hash"]:
-            raise ValueError(f"{path}: the statistics were changed after they were saved (hash differs)")
+            raise UserError(f"{path}: the statistics were changed after they were saved (hash differs)")
         return processor

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from vla.errors import UserError
+
 Indices = NDArray[np.int64]
 IMAGE_TOKENS = 576  # what an image adds to a multimodal example's length when the longest batch is looked for
 
@@ -130,7 +132,7 @@ class ResumableSampler(Sampler[int]):
         """
         for name, value in self._identity().items():
             if state[name] != value:
-                raise ValueError(f"the checkpoint was written with {name} {state[name]}, this run has {value}")
+                raise UserError(f"resume: the checkpoint was written with {name} {state[name]}, this run has {value}")
         self.set_position(state["epoch"], state["step"])
 
     def _identity(self) -> dict[str, int]:

@@ -21,6 +21,7 @@ from vla.data.datasets.libero_format import (
     task_name,
 )
 from vla.data.errors import BadEpisode, one_line
+from vla.errors import UserError
 
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises on damaged files
 
@@ -55,9 +56,9 @@ def dataset_root(config: LiberoConfig) -> Path:
         ValueError: it names none, or there is no such folder.
     """
     if config.root is None:
-        raise ValueError("dataset.root: must name the folder with the dataset's *.hdf5 files")
+        raise UserError("dataset.root: must name the folder with the dataset's *.hdf5 files")
     if not config.root.is_dir():
-        raise ValueError(f"dataset.root: no such folder: {config.root}")
+        raise UserError(f"dataset.root: no such folder: {config.root}")
     return config.root
 
 
@@ -69,12 +70,12 @@ def find_files(root: Path, tasks: tuple[str, ...]) -> list[Path]:
     """
     files = sorted(path for path in root.rglob("*.hdf5") if not path.name.startswith("."))
     if not files:
-        raise ValueError(f"dataset.root: no *.hdf5 files in {root}")
+        raise UserError(f"dataset.root: no *.hdf5 files in {root}")
     known = [task_name(path) for path in files]
     for task in tasks:
         if task not in known:
             hint = suggest(task, known) or f"; there are {', '.join(known[:3])}{', ...' if len(known) > 3 else ''}"
-            raise ValueError(f"dataset.tasks: no file for '{task}' in {root}{hint}")
+            raise UserError(f"dataset.tasks: no file for '{task}' in {root}{hint}")
     return [path for path, name in zip(files, known, strict=True) if not tasks or name in tasks]
 
 
@@ -107,7 +108,7 @@ def scan(config: LiberoConfig, cameras: tuple[str, ...], proprio: bool) -> Scan:
             _handle(error, config, skipped)
     if not episodes:
         first = f": {skipped[0]}" if skipped else ""
-        raise ValueError(f"dataset.root: no usable episode in {root}, {len(skipped)} skipped{first}")
+        raise UserError(f"dataset.root: no usable episode in {root}, {len(skipped)} skipped{first}")
     return Scan(episodes, skipped)
 
 

@@ -18,6 +18,7 @@ from vla.data.datasets.hdf5_index import Episode, Scan, dataset_root, scan
 from vla.data.datasets.libero_format import ACTION_DIM
 from vla.data.processor import Processor
 from vla.data.statistics import Statistics, cached_statistics
+from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
 
 overwatch = initialize_overwatch(__name__)
@@ -78,7 +79,7 @@ class LiberoDataset:
         """Open the data of `config`; see `vla.data.datasets.base.Datasets` for the contract and the errors."""
         wanted = processor.config if processor else model_config.processor
         if wanted.action_dim != ACTION_DIM:
-            raise ValueError(
+            raise UserError(
                 f"model.processor.action_dim: LIBERO's actions have {ACTION_DIM} dimensions, got {wanted.action_dim}"
             )
         root = dataset_root(config)
@@ -161,7 +162,7 @@ def split_episodes(episodes: list[Episode], held_out: int) -> tuple[list[Episode
     total = Counter(episode.task for episode in episodes)
     for task, count in total.items():
         if count <= held_out:
-            raise ValueError(
+            raise UserError(
                 f"dataset.validation_episodes: must leave something to train on, got {held_out} of the {count} "
                 f"usable episodes of '{task}'"
             )
