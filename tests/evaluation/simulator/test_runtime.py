@@ -41,6 +41,14 @@ def test_missing_simulator_names_the_extra(monkeypatch):
         runtime.check_versions()
 
 
+def test_listing_tasks_without_the_simulator_says_so(monkeypatch):
+    installed(monkeypatch, robosuite=None)
+    runtime.load_libero.cache_clear()
+    runtime._suite.cache_clear()
+    with pytest.raises(runtime.SimulatorUnavailableError, match=r"robosuite==1\.4\.0 is not installed"):
+        runtime.list_tasks("libero_object")
+
+
 def test_wrong_mujoco_is_refused_unless_forced(monkeypatch):
     installed(monkeypatch, mujoco="3.17.0")
     with pytest.raises(runtime.SimulatorUnavailableError, match=r"mujoco 3\.17\.0 .* need mujoco==3\.2\.3") as caught:

@@ -15,6 +15,7 @@ METRES_PER_UNIT, RADIANS_PER_UNIT = 0.05, 0.5
 _GAIN = 1.6  # the controller covers about a quarter of a command per step; more gain makes it overshoot
 _TRIES = 3  # picks of one object before giving up
 _HOVER = 0.04  # metres over the object's top while the hand is not yet above the grasp
+_NEAR_STEPS = 15  # after so many steps over the grasp the hand may come down less exactly
 _CLOSE_STEPS = 8  # the gripper's command ramps up over this many steps
 _PROOF = 0.05  # metres the hand rises before the object must have come along
 _LOST = 0.05  # metres between hand and object more than when it was picked: it has been dropped
@@ -169,16 +170,21 @@ class ScriptedExpert:
         """Come down on the grasp in a funnel: the further beside it the hand still is, the higher it stays."""
         self.phase = "approach"
         hover = max(grasp.top - grasp.position[2], 0.0) + _HOVER
-        for _ in range(130):
+        slack, near_for = 0.0, 0
+        for _ in range(90):
             hand = self._hand()
             beside = float(np.linalg.norm(grasp.position[:2] - hand[:2]))
             turn = float(np.linalg.norm(self._turn(grasp.yaw)))
-            if beside < 0.006 and turn < 0.06 and hand[2] - grasp.position[2] < 0.006:
+            # A stretched arm keeps a small error for good: ask for less the longer the hand hovers near.
+            near_for += beside < 0.02
+            slack += 0.0005 if near_for > _NEAR_STEPS else 0.0
+            arrived = max(beside, hand[2] - grasp.position[2]) < 0.006 + slack
+            if arrived and turn < 0.06 + 10.0 * slack:
                 return
             # A turn of the hand moves the finger tips, about 5 cm from its middle.
             error = beside + 0.05 * turn
             target = grasp.position.copy()
-            target[2] += np.clip(8.0 * (error - 0.004), 0.0, hover)
+            target[2] += np.clip(8.0 * (error - 0.004 - slack), 0.0, hover)
             yield self._servo(target, grasp.yaw, OPEN, 1.0)
 
     def _place(self, name: str, place: Placement, grasp: Grasp) -> Generator[np.ndarray, None, bool]:

@@ -39,7 +39,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 def no_debugger() -> Iterator[None]:
     """Make pdb.set_trace harmless: LIBERO's sampler calls it before it reports that it found no place."""
     set_trace = pdb.set_trace
-    pdb.set_trace = lambda *args, **kwargs: None  # type: ignore[assignment]
+    pdb.set_trace = lambda *args, **kwargs: None
     try:
         yield
     finally:

@@ -152,10 +152,11 @@ def list_tasks(suite: str) -> list[LiberoTask]:
     Raises:
         ValueError: unknown suite.
     """
+    official = _suite(suite)  # first, since it says what is wrong where the simulator is missing
     from libero.libero import get_libero_path
 
     root = Path(get_libero_path("bddl_files"))
-    tasks = [_suite(suite).get_task(index) for index in range(_suite(suite).n_tasks)]
+    tasks = [official.get_task(index) for index in range(official.n_tasks)]
     return [
         LiberoTask(suite, index, task.name, task.language, root / task.problem_folder / task.bddl_file)
         for index, task in enumerate(tasks)
