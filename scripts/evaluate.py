@@ -18,9 +18,10 @@ from vla.conf.evaluate import EvaluateConfig
 
 
 def main(config: EvaluateConfig) -> int:
+    from vla.reporting import write_report
     from vla.training.evaluate import run  # imports torch, which --help and configuration errors do without
 
-    return run(config)
+    return run(config, write_report)
 
 
 def main_closed_loop(config: ClosedLoopConfig) -> int:

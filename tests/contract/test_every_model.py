@@ -100,6 +100,7 @@ def test_every_stage_applies(model_id: str, stage: Stage) -> None:
 @pytest.mark.parametrize("model_id", MODELS)
 def test_trains_resumes_evaluates_and_reports(model_id: str, stage: Stage, tmp_path: Path) -> None:
     from vla.conf.evaluate import EvaluateConfig
+    from vla.reporting import write_report
     from vla.training import evaluate, pretrain
 
     model = model_config(model_id)
@@ -109,7 +110,7 @@ def test_trains_resumes_evaluates_and_reports(model_id: str, stage: Stage, tmp_p
     assert pretrain.run(config) == 0
     assert cli.load(PretrainConfig, config.run_dir / "config.yaml") == config
     assert (config.run_dir / "checkpoints" / "step-000002" / "manifest.json").is_file()
-    assert pretrain.run(run_config(model, stage, tmp_path, steps=4, resume="auto")) == 0
+    assert pretrain.run(run_config(model, stage, tmp_path, steps=4, resume="auto"), write_report) == 0
     steps = [row["global_step"] for row in rows(config.run_dir) if "train/loss" in row]
     assert steps == [1, 2, 3, 4]
     assert [row["global_step"] for row in rows(config.run_dir) if "eval/loss" in row] == [2, 4]
@@ -117,7 +118,7 @@ def test_trains_resumes_evaluates_and_reports(model_id: str, stage: Stage, tmp_p
     assert 'class="notes"' not in page and model_id in page
 
     (config.run_dir / "evaluation" / "metrics.json").unlink()
-    assert evaluate.run(EvaluateConfig(checkpoint=config.run_dir, device="cpu", max_batches=1)) == 0
+    assert evaluate.run(EvaluateConfig(checkpoint=config.run_dir, device="cpu", max_batches=1), write_report) == 0
     metrics = json.loads((config.run_dir / "evaluation" / "metrics.json").read_text())
     assert metrics["num_actions"] == 16 and metrics["translation_l1"] > 0
 

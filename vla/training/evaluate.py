@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -192,9 +192,12 @@ def evaluate_checkpoint(
     )  # fmt: skip
 
 
-def run(config: EvaluateConfig) -> int:
-    """The program behind scripts/evaluate.py: load, evaluate, print, and write the report anew."""
-    from vla.reporting import write_report
+def run(config: EvaluateConfig, write_report: Callable[[Path], Path] | None = None) -> int:
+    """The program behind scripts/evaluate.py: load, evaluate, print, and write the report anew.
+
+    Args:
+        write_report: called with the folder that holds `evaluation/`; returns the report's path.
+    """
     from vla.training.checkpoint_store import find_checkpoint
 
     assert config.checkpoint is not None
@@ -211,5 +214,6 @@ def run(config: EvaluateConfig) -> int:
     if not metrics:
         raise UserError("dataset.validation_episodes: must be > 0 in training for episodes to be held out, got 0")
     print_metrics(metrics)
-    print(f"report: {write_report(output_dir)}")
+    if write_report is not None:
+        print(f"report: {write_report(output_dir)}")
     return 0
