@@ -6,8 +6,8 @@
     python scripts/evaluate.py --suite libero-object --policy expert --tasks 0,3 --episodes 5
     python scripts/evaluate.py --suite libero-object --help
 
-Open loop compares predictions with demonstrations and rewrites the run's report.html. Closed loop counts successes
-after a self-audit of simulator and checkpoint; it goes on where an earlier call with the same options was interrupted.
+Open loop compares predictions with demonstrations. Closed loop counts successes after a self-audit of simulator and
+checkpoint; it goes on where an earlier call with the same options was interrupted. Both rewrite the run's report.html.
 """
 
 import sys
@@ -25,9 +25,10 @@ def main(config: EvaluateConfig) -> int:
 
 
 def main_closed_loop(config: ClosedLoopConfig) -> int:
+    from vla.reporting import write_report
     from vla.serving.closed_loop import run
 
-    return run(config)
+    return run(config, write_report)
 
 
 if __name__ == "__main__":

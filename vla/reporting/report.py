@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vla.reporting import figures, summary
+from vla.reporting.closed_loop import read_sections
 from vla.reporting.figures import FIRST, SECOND, Line
 from vla.reporting.history import History
 from vla.reporting.pictures import data_uri
@@ -41,10 +42,12 @@ def render(record: RunRecord) -> str:
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
     environment.filters.update(count=summary.count, figure=summary.figure)
+    closed_loop, unreadable = read_sections(record.run_dir)
     return environment.get_template("report.html.j2").render(
         run_id=record.run_dir.resolve().name,
         subtitle=summary.subtitle(record),
-        notes=[note for note in (summary.progress_note(record), *record.notes) if note],
+        notes=[note for note in (summary.progress_note(record), *record.notes, *unreadable) if note],
+        closed_loop=closed_loop,
         headline=summary.headline(record),
         curves=_curves(record.history),
         extra_curves=_extra_curves(record.history),

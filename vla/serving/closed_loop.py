@@ -6,6 +6,7 @@ import platform
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,15 @@ overwatch = initialize_overwatch(__name__)
 CONTROL_HZ = 20.0
 
 
-def run(config: ClosedLoopConfig) -> int:
+def run(config: ClosedLoopConfig, write_report: Callable[[Path], Path] | None = None) -> int:
     """Evaluate as `config` says; returns the exit code: 1 if an episode ended in an error.
 
     Writes `evaluation/<suite>/` with results.json, summary.md, episodes.jsonl, the executed actions and films. Episodes
     that are in episodes.jsonl already, of the same policy and protocol, are not played again.
+
+    Args:
+        config: what is asked for.
+        write_report: called with the run's folder at the end; returns the report's path.
 
     Raises:
         UserError: no checkpoint, no simulator, or the self-audit failed; one line.
@@ -58,9 +63,12 @@ def run(config: ClosedLoopConfig) -> int:
     )  # fmt: skip
     try:
         with pool:
-            return ClosedLoop(config, policy, folder, pool).run()
+            code = ClosedLoop(config, policy, folder, pool).run()
     except (SimulatorError, ValueError) as error:
         raise error if isinstance(error, UserError) else UserError(str(error)) from error
+    if write_report is not None:
+        print(f"report: {write_report(folder.parents[1])}")
+    return code
 
 
 def output_folder(config: ClosedLoopConfig, policy: Policy | None) -> Path:

@@ -1,0 +1,51 @@
+"""Success rates and films on the report's page."""
+
+import json
+from pathlib import Path
+
+from vla.reporting import write_report
+
+RATE = {"successes": 3, "episodes": 4, "errors": 1, "distinct_initial_states": 4, "mean_steps": 90.0, "rate": 0.75}
+ROW = {**RATE, "low": 0.30, "high": 0.954}
+
+
+def write_results(run_dir: Path, **changes) -> Path:
+    folder = run_dir / "evaluation" / "libero_object"
+    (folder / "videos").mkdir(parents=True, exist_ok=True)
+    (folder / "videos" / "a.mp4").write_bytes(b"film")
+    task = {
+        "index": 7,
+        "language": "pick up the <milk>",
+        "videos": {"success": ["videos/a.mp4"], "failure": ["videos/b.gif"]},
+    }
+    results = {
+        "suite": "libero_object", "policy": {"name": "a policy"}, "instructions": "task",
+        "protocol": {"horizon": 280, "execute_steps": 8, "ensemble": None}, "versions": {"simulator mujoco": "3.2.3"},
+        "audit": [{"name": "golden-frame", "status": "passed", "detail": "mean picture error 0.0"}],
+        "overall": ROW, "tasks": [{**task, **ROW}],
+    }  # fmt: skip
+    (folder / "results.json").write_text(json.dumps({**results, **changes}))
+    return folder
+
+
+def test_rates_and_films_are_shown(run_dir: Path) -> None:
+    write_results(run_dir)
+    page = write_report(run_dir).read_text()
+    for text in ("libero_object", "3/4", "75.0%", "30.0% – 95.4%", "pick up the &lt;milk&gt;", "golden-frame"):
+        assert text in page
+    assert '<video src="data:video/mp4;base64,ZmlsbQ=="' in page
+    assert "evaluation/libero_object/videos/b.gif" in page  # not there, so only named
+    assert "media-src data:" in page
+
+
+def test_broken_results_are_said(run_dir: Path) -> None:
+    write_results(run_dir, overall={})
+    page = write_report(run_dir).read_text()
+    assert "evaluation/libero_object/results.json can&#39;t be read" in page
+
+
+def test_large_film_is_only_named(run_dir: Path) -> None:
+    folder = write_results(run_dir)
+    (folder / "videos" / "a.mp4").write_bytes(bytes(3 * 2**20))
+    page = write_report(run_dir).read_text()
+    assert "<video" not in page and "videos/a.mp4" in page
