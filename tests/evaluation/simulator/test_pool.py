@@ -130,7 +130,7 @@ def test_error_of_the_policy_ends_the_processes(pool):
 def test_processes_import_no_torch_and_end_with_the_pool(pool):
     modules = pool.call("fake_simulator:modules")
     assert "numpy" in modules and "torch" not in modules and "vla.data" not in modules
-    pids = [process.popen.pid for process in pool._processes]
+    pids = pool.process_ids
     pool.close()
     for pid in pids:
         with pytest.raises(ProcessLookupError):

@@ -101,6 +101,11 @@ class SimulatorPool:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the processes that run now."""
+        return [process.popen.pid for process in self._processes]
+
     def close(self) -> None:
         """End all processes, at work or not."""
         for process in self._processes:
