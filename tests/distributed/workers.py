@@ -1,6 +1,7 @@
 """What the processes of the tests do: `python workers.py FUNCTION[+FUNCTION...] ARGUMENT...`, once per process."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import toys
@@ -10,10 +11,14 @@ from torch.distributed import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.futures import Future
 
-from vla.conf.pretrain import PretrainConfig
+from vla.conf.datasets import LiberoMiniConfig
+from vla.conf.models.atlas import VGGTTinyConfig
+from vla.conf.pretrain import EvaluationConfig, LoaderConfig, PretrainConfig
+from vla.conf.stage import Stage
 from vla.conf.strategies import DDPConfig, FSDPFullShardConfig, FSDPShardGradOpConfig, StrategyConfig
 from vla.data.datasets.base import Datasets
 from vla.overwatch.distributed import DistState, barrier, destroy_distributed, initialize_distributed
+from vla.training import pretrain
 from vla.training.checkpoint_store import CheckpointStore
 from vla.training.materialize import get_task, get_train_strategy
 
@@ -48,6 +53,34 @@ def train_agreement_cases(dist: DistState, root: str) -> None:
     for name, (strategy, stage) in agreement_cases().items():
         config = agreement_config(Path(root), name, strategy, stage)
         toys.toy_strategy(config, dist, agreement_data(name)).run_training()
+
+
+ATLAS_CASES = {
+    f"{strategy} accumulation {accumulation}": (strategy, accumulation)
+    for strategy in ("ddp", "fsdp-full-shard")
+    for accumulation in (1, 2)
+}
+
+
+def atlas_config(root: Path, name: str, strategy: str = "ddp", micro_batch: int = 32) -> PretrainConfig:
+    """vggt-tiny, all of it, on a demonstration of libero-mini: batches of 32 and a last one that is smaller."""
+    tiny = VGGTTinyConfig()
+    stage = replace(
+        tiny.full_finetune, epochs=1, max_steps=None, global_batch_size=32, precision="fp32",
+        per_device_batch_size=micro_batch, strategy=STRATEGIES[strategy],
+    )  # fmt: skip
+    task = sorted(LiberoMiniConfig().root.glob("*_demo.hdf5"))[0].name.removesuffix("_demo.hdf5")
+    return PretrainConfig(
+        model=replace(tiny, full_finetune=stage, processor=replace(tiny.processor, image_size=56)),
+        dataset=LiberoMiniConfig(tasks=(task,), max_episodes_per_task=2), stage=Stage.FULL_FINETUNE,
+        run_root_dir=root, run_id=name.replace(" ", "-"), device="cpu", log_every_steps=1,
+        trackers=("jsonl",), loader=LoaderConfig(num_workers=0), evaluation=EvaluationConfig(max_batches=1),
+    )  # fmt: skip
+
+
+def train_atlas(dist: DistState, root: str) -> None:
+    for name, (strategy, accumulation) in ATLAS_CASES.items():
+        pretrain.train(atlas_config(Path(root), name, strategy, 16 // accumulation), dist)
 
 
 def resume_config(root: str, name: str, strategy: str) -> PretrainConfig:

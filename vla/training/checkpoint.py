@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 overwatch = initialize_overwatch(__name__)
 
 PUBLISHED_GROUPS = ("vision_backbone", "llm_backbone")  # whose weights others publish
-CONFIG, OPTIMIZER, STATE = "config.yaml", "trainer/optimizer.safetensors", "trainer/state.json"
+CONFIG, ASSETS, OPTIMIZER, STATE = "config.yaml", "assets", "trainer/optimizer.safetensors", "trainer/state.json"
 
 Scatter = Callable[[Tensor, Tensor], Tensor]
 
@@ -63,6 +63,7 @@ def save_checkpoint(strategy: "TrainStrategy", folder: Path) -> None:
         writer.json(STATE, _shared_state(strategy))
         writer.data(CONFIG, cli.dump(config).encode())
         writer.call(strategy.feed.datasets.processor.save)
+        writer.call(lambda beside: strategy.model.save_assets(beside / ASSETS))
         left_out = [name for name in strategy.model.module_groups() if name not in groups]
         writer.commit(
             {

@@ -3,6 +3,7 @@
 step-000120/
     config.yaml  processor.json        the resolved configuration and the model's input and output contract
     model/<group>.safetensors          weights by module group, under their names in `model.state_dict()`
+    assets/                            what rebuilds the model besides its configuration: sizes, tokenizer
     trainer/optimizer.safetensors      `<parameter name>.<state name>`
     trainer/state.json                 position, sampler, optimizer settings, loss scale, best metric, trackers
     trainer/rank-00000.safetensors     random number generators and open metric sums of every process
@@ -134,7 +135,7 @@ class CheckpointWriter:
         for path in files:
             flush(path)
         write_json(self._beside / MANIFEST, {"format": FORMAT, "versions": versions(), **manifest, "files": sizes})
-        for folder in {path.parent for path in files} | {self._beside}:
+        for folder in [path for path in self._beside.rglob("*") if path.is_dir()] + [self._beside]:
             flush(folder)
         if self.folder.exists():
             remove_checkpoint(self.folder)

@@ -4,13 +4,30 @@ from dataclasses import replace
 from pathlib import Path
 
 from vla.conf import cli
+from vla.conf.models import ModelConfig
 from vla.conf.pretrain import PretrainConfig
 from vla.data.processor import Processor
 from vla.models.base import BaseModel
 from vla.models.materialize import get_model
-from vla.training.checkpoint import CONFIG, load_weights
+from vla.training.checkpoint import ASSETS, CONFIG, load_weights
 from vla.training.checkpoint_files import read_manifest
 from vla.training.checkpoint_store import find_checkpoint
+
+
+def build_model(config: ModelConfig, folder: Path, seed: int = 7) -> BaseModel:
+    """The model that a checkpoint belongs to, with its weights; published ones are looked for only if it has none.
+
+    Raises:
+        UserError: the checkpoint is incomplete or of another model, or a backbone that it leaves out can't be found.
+    """
+    if read_manifest(folder)["groups_as_published"]:
+        model = get_model(config, seed=seed)
+    elif (folder / ASSETS).is_dir():
+        model = get_model(config, seed=seed, assets=folder / ASSETS)
+    else:
+        model = get_model(replace(config, pretrained=False), seed=seed)
+    load_weights(model, folder)
+    return model
 
 
 def load_for_inference(path: Path, device: str = "cpu") -> tuple[PretrainConfig, Processor, BaseModel]:
@@ -25,7 +42,5 @@ def load_for_inference(path: Path, device: str = "cpu") -> tuple[PretrainConfig,
     """
     folder = find_checkpoint(path, prefer="best")
     config = cli.load(PretrainConfig, folder / CONFIG)
-    needs_published = bool(read_manifest(folder)["groups_as_published"])
-    model = get_model(replace(config.model, pretrained=needs_published), seed=config.seed)
-    load_weights(model, folder)
+    model = build_model(config.model, folder, config.seed)
     return config, Processor.load(folder), model.to(device).eval()

@@ -22,7 +22,8 @@ def set_deterministic(enabled: bool) -> None:
     """Use deterministic kernels only; torch raises RuntimeError where there is none."""
     if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when its handle is made
-    torch.use_deterministic_algorithms(enabled)
+    if enabled != torch.are_deterministic_algorithms_enabled():  # saying what holds already costs a second of imports
+        torch.use_deterministic_algorithms(enabled)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = enabled
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import is_dataclass
 from typing import Any, TypeVar, cast
 
 import torch
@@ -38,7 +39,14 @@ class _Root(nn.Module):
 
     def forward(self, function: Callable[..., Any], *args: Any) -> tuple[type | None, Any]:
         output = function(*args)
-        return (type(output), vars(output)) if hasattr(output, "__dataclass_fields__") else (None, output)
+        if not is_dataclass(output):
+            return None, output
+        # The hooks that gather parameters for the backward pass sit on these tensors, and would not survive on views.
+        return type(output), {name: _copy(getattr(output, name)) for name in output.__dataclass_fields__}
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) and value.requires_grad else value
 
 
 class _Inference:
@@ -102,11 +110,11 @@ class FSDPStrategy(TrainStrategy):
         return output if kind is None else kind(**output)
 
     def forward_context(self, sync: bool) -> AbstractContextManager:
-        self._root.set_requires_gradient_sync(sync)
+        cast(FSDPModule, self._root).set_requires_gradient_sync(sync)
         return nullcontext()
 
     def gather(self, tensor: Tensor) -> Tensor:
-        return super().gather(cast(DTensor, tensor).full_tensor() if isinstance(tensor, DTensor) else tensor)
+        return super().gather(tensor.full_tensor() if isinstance(tensor, DTensor) else tensor)
 
     def scatter(self, whole: Tensor, like: Tensor) -> Tensor:
         if not isinstance(like, DTensor):
