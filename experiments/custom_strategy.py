@@ -4,7 +4,7 @@
 
 A strategy is two things: a configuration under a name of its own, and a subclass of `TrainStrategy` that fills hooks.
 The loop, accumulation, precision, evaluation, checkpoints and resuming come with the base class.
-See docs/adding_a_strategy.md.
+See docs/custom_strategy.md.
 """
 
 import sys

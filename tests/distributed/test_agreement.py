@@ -1,57 +1,66 @@
-"""One process, DDP and FSDP give the same losses and weights, however the global batch is cut."""
+"""One process, DDP and FSDP agree however the global batch is cut, and go on where another of them stopped."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 import toys
-from workers import agreement_cases, agreement_config, agreement_data
+from workers import STRATEGIES, agreement_cases, agreement_config, agreement_data
 
 from vla.training.checkpoint_files import read_tensors
+from vla.training.checkpoint_store import CheckpointStore
 
 CASES = agreement_cases()
-
-
-def metrics(run_dir: Path, name: str) -> list[float]:
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [line[name] for line in lines if name in line]
+METRICS = {"train/loss", "train/grad_norm", "train/action_l1", "eval/loss", "eval/l1_x_m"}
 
 
 def weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    files = sorted((run_dir / "checkpoints").glob("step-000008/model/*.safetensors"))
+    files = sorted(CheckpointStore(run_dir).path(8).glob("model/*.safetensors"))
     return {name: value for path in files for name, value in read_tensors(path).items()}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, run_workers) -> Path:
-    """A folder with the runs of all cases by 2 processes."""
-    root = tmp_path_factory.mktemp("two")
-    run_workers("train_agreement_cases", root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def single(tmp_path_factory) -> dict[str, Path]:
-    """Folders of the same runs by this process alone, by loss reduction."""
-    root = tmp_path_factory.mktemp("one")
-    folders = {}
+def root(tmp_path_factory, run_workers) -> Path:
+    """A folder with runs of this process alone, by loss reduction, and with those of two processes."""
+    folder = tmp_path_factory.mktemp("runs")
     for reduction, size in (("global", 8), ("microbatch", 2)):
-        config = toys.toy_config(root / reduction, per_device_batch_size=size, loss_reduction=reduction)
+        stage = {"per_device_batch_size": size, "loss_reduction": reduction}
+        config = agreement_config(folder, f"single {reduction}", "ddp", stage)
         toys.toy_strategy(config, datasets=agreement_data(reduction)).run_training()
-        folders[reduction] = config.run_dir
-    return folders
+    run_workers("train_agreement_cases+go_on_as_two", folder)
+    return folder
+
+
+def assert_agree(run_dir: Path, reference: Path, since: int = 0) -> None:
+    """Metrics and final weights agree to 1e-6."""
+    ours = toys.metrics(run_dir)
+    theirs = [line for line in toys.metrics(reference) if line["global_step"] > since]
+    assert len(ours) == len(theirs) > 0
+    for left, right in zip(ours, theirs, strict=True):
+        for key in METRICS & right.keys():
+            assert left[key] == pytest.approx(right[key], rel=1e-6, abs=1e-6), key
+    expected = weights(reference)
+    found = weights(run_dir)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-6, msg=key)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_same_numbers(name, runs, single):
-    run_dir = agreement_config(runs, name, *CASES[name]).run_dir
-    reference = single["microbatch" if "microbatch" in name else "global"]
-    for metric in ("train/loss", "train/grad_norm", "train/action_l1", "eval/loss", "eval/l1_x_m"):
-        ours, theirs = metrics(run_dir, metric), metrics(reference, metric)
-        assert len(ours) == len(theirs) > 0
-        assert ours == pytest.approx(theirs, abs=1e-6, rel=1e-6), metric
-    ours, theirs = weights(run_dir), weights(reference)
-    assert ours.keys() == theirs.keys()
-    for key, value in theirs.items():
-        torch.testing.assert_close(ours[key], value, rtol=0, atol=1e-6, msg=key)
+def test_same_numbers(name, root):
+    reference = root / ("single-microbatch" if "microbatch" in name else "single-global")
+    assert_agree(agreement_config(root, name, *CASES[name]).run_dir, reference)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_processes_go_on_for_one(strategy, root):
+    assert_agree(agreement_config(root, f"{strategy} goes on", strategy, {}).run_dir, root / "single-global", since=3)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_one_process_goes_on_for_two(strategy, root, tmp_path):
+    stopped = agreement_config(root, f"{strategy} accumulation 2", strategy, {}).run_dir
+    config = agreement_config(tmp_path, "alone", "ddp", {"per_device_batch_size": 8})
+    data = agreement_data("")
+    toys.toy_strategy(config, datasets=data, resume_from=CheckpointStore(stopped).path(3)).run_training()
+    assert_agree(config.run_dir, root / "single-global", since=3)

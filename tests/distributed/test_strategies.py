@@ -1,6 +1,5 @@
 """What strategies of 2 processes do besides agreeing: resume, reshard, mixed precision, one reduction per step."""
 
-import json
 import math
 from pathlib import Path
 
@@ -9,11 +8,10 @@ import torch
 import toys
 from workers import STRATEGIES, resume_config
 
-from vla.conf.strategies import FSDPFullShardConfig
 from vla.training.checkpoint_files import read_tensors
 from vla.training.checkpoint_store import CheckpointStore
 
-WORK = "resume+reshard+precisions+mixed_unit+count_synchronisations+average_weights"
+WORK = "resume+precisions+mixed_unit+count_synchronisations+average_weights"
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +38,6 @@ def test_checkpoints_of_all_strategies_are_alike(root, strategy):
         ours = read_tensors(CheckpointStore(two.run_dir).path(12) / name)
         theirs = read_tensors(CheckpointStore(alone.run_dir).path(12) / name)
         assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
-
-
-def test_resume_with_one_process_of_two(root, tmp_path):
-    """DDP or FSDP of two processes goes on in one, with the same data; dropout apart it would be the same run."""
-    for strategy in ("ddp", "fsdp-full-shard"):
-        checkpoint = CheckpointStore(resume_config(root, "broken", strategy).run_dir).path(6)
-        resumed = toys.toy_strategy(toys.resumable_config(tmp_path / strategy), resume_from=checkpoint)
-        assert (resumed.state.epoch, resumed.state.step_in_epoch) == (1, 2)
-        loaded = read_tensors(checkpoint / "model/fusion.safetensors")
-        assert torch.equal(resumed.model.fusion[0][0].weight, loaded["fusion.0.0.weight"])
-        resumed.run_training()
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -90,6 +77,5 @@ def test_example_strategy_averages(root):
 
 def test_fsdp_runs_as_a_single_process(tmp_path, run_workers):
     run_workers("mixed_unit", tmp_path, world_size=1)
-    index = json.loads((tmp_path / "mixed-fsdp-full-shard/checkpoints/index.json").read_text())
-    assert index["last"] == "step-000008"
-    assert FSDPFullShardConfig().target.endswith("FSDPStrategy")
+    for strategy in STRATEGIES:
+        assert CheckpointStore(tmp_path / f"mixed-{strategy}").newest().name == "step-000008"

@@ -13,7 +13,7 @@ from torch.futures import Future
 
 from vla.conf.datasets import LiberoMiniConfig
 from vla.conf.models.atlas import VGGTTinyConfig
-from vla.conf.pretrain import EvaluationConfig, LoaderConfig, PretrainConfig
+from vla.conf.pretrain import CheckpointConfig, EvaluationConfig, LoaderConfig, PretrainConfig
 from vla.conf.stage import Stage
 from vla.conf.strategies import DDPConfig, FSDPFullShardConfig, FSDPShardGradOpConfig, StrategyConfig
 from vla.data.datasets.base import Datasets
@@ -45,14 +45,23 @@ def agreement_data(name: str) -> Datasets:
     return toys.toy_datasets(28 if "microbatch" in name else 29)
 
 
-def agreement_config(root: Path, name: str, strategy: str, stage: dict):
-    return toys.toy_config(root / name.replace(" ", "-"), strategy=STRATEGIES[strategy], **stage)
+def agreement_config(root: Path, name: str, strategy: str, stage: dict) -> PretrainConfig:
+    config = toys.toy_config(root / name.replace(" ", "-"), strategy=STRATEGIES[strategy], **stage)
+    return replace(config, checkpoint=CheckpointConfig(every_steps=3, keep_last=9))
 
 
 def train_agreement_cases(dist: DistState, root: str) -> None:
     for name, (strategy, stage) in agreement_cases().items():
         config = agreement_config(Path(root), name, strategy, stage)
         toys.toy_strategy(config, dist, agreement_data(name)).run_training()
+
+
+def go_on_as_two(dist: DistState, root: str) -> None:
+    """Two processes go on in the middle of an epoch where one process, `single-global`, stood."""
+    checkpoint = CheckpointStore(Path(root) / "single-global").path(3)
+    for strategy in STRATEGIES:
+        config = agreement_config(Path(root), f"{strategy} goes on", strategy, {})
+        toys.toy_strategy(config, dist, agreement_data(""), resume_from=checkpoint).run_training()
 
 
 ATLAS_CASES = {
@@ -103,16 +112,6 @@ def resume(dist: DistState, root: str) -> None:
         resumed.run_training()
 
 
-def reshard(dist: DistState, root: str) -> None:
-    """Go on from step 6 of the broken runs with another strategy and number of processes."""
-    for strategy, other in (("ddp", "fsdp-full-shard"), ("fsdp-full-shard", "ddp")):
-        config = resume_config(root, "broken", strategy)
-        checkpoint = CheckpointStore(config.run_dir).path(6)
-        config = resume_config(root, f"other-{dist.world_size}", other)
-        result = toys.toy_strategy(config, dist, resume_from=checkpoint).run_training()
-        assert result.global_step == 12
-
-
 def precisions(dist: DistState, root: str) -> None:
     """Mixed precision, with parts of a unit frozen."""
     for strategy in STRATEGIES:
@@ -161,7 +160,7 @@ def average_weights(dist: DistState, root: str) -> None:
 
 
 if __name__ == "__main__":
-    state = initialize_distributed("cpu", group_of_one=True)
+    state = initialize_distributed("cpu")
     for function in sys.argv[1].split("+"):
         globals()[function](state, *sys.argv[2:])
     destroy_distributed(state)

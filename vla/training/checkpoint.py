@@ -136,6 +136,11 @@ def restore_checkpoint(strategy: "TrainStrategy", folder: Path) -> None:
     strategy.monitor.tracker_state = shared["trackers"]
     _restore_rank(strategy, folder, manifest["world_size"])
     overwatch.info(f"resumed from {folder} at step {strategy.state.global_step}")
+    if shared["trainer"]["total_steps"] != strategy.state.total_steps:
+        overwatch.warning(
+            f"the run had {shared['trainer']['total_steps']} steps in all, now {strategy.state.total_steps}: "
+            "from here on the learning rate follows another schedule"
+        )
 
 
 def _restore_optimizer(strategy: "TrainStrategy", tensors: dict[str, Tensor], settings: dict[str, Any]) -> None:

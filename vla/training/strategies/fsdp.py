@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from vla.batches import Batch
 from vla.conf.strategies import FSDPFullShardConfig
 from vla.models.base import BaseModel, ModelOutput
+from vla.overwatch.distributed import initialize_distributed
 from vla.training.precision import DTYPES
 from vla.training.strategies.base_strategy import TrainStrategy
 
@@ -67,7 +68,7 @@ class FSDPStrategy(TrainStrategy):
     """Shards `model.fsdp_units()` one by one and everything else as one more unit, the root.
 
     Frozen and trainable parameters may share a unit. All processes must run the same parts of the model in the same
-    order. Needs a process group, of one process too.
+    order.
     """
 
     shards_parameters = True
@@ -79,6 +80,8 @@ class FSDPStrategy(TrainStrategy):
 
     def wrap_model(self) -> None:
         dist, config = self.dist, self.settings
+        if not torch.distributed.is_initialized():  # one process, which no launcher started
+            initialize_distributed(torch.device(dist.device).type, group_of_one=True)
         mesh = init_device_mesh(torch.device(dist.device).type, (dist.world_size,))
         options: dict[str, Any] = {
             "mesh": mesh,
