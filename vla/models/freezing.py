@@ -1,6 +1,6 @@
 """A stage's choice of module groups applied to a model, and the table that shows it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vla.conf.stage import StageConfig
@@ -74,7 +74,7 @@ def _state(row: GroupRow) -> str:
     return "trains" if row.trainable == row.total else "trains in part"
 
 
-def _group_of(parameter: str, groups: dict[str, object]) -> str:
+def _group_of(parameter: str, groups: Mapping[str, object]) -> str:
     """The group that holds a parameter; groups are direct children of the model."""
     name = parameter.partition(".")[0]
     if name not in groups:

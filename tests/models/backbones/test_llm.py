@@ -37,8 +37,8 @@ def folder(backbone: LLMBackbone, tmp_path: Path) -> Path:
 def test_sizes_reach_the_model(backbone: LLMBackbone) -> None:
     config = backbone.model.config
     assert (config.num_key_value_heads, config.num_hidden_layers, config.vocab_size) == (2, 2, 384)
-    theta = getattr(config, "rope_theta", None) or config.rope_parameters["rope_theta"]
-    assert theta == 12345.0
+    frequencies = backbone.model.rotary_emb.inv_freq  # of a head of 8 channels
+    torch.testing.assert_close(frequencies, 12345.0 ** (-torch.arange(0, 8, 2) / 8))
     assert len(backbone.fsdp_units()) == 2 and config._attn_implementation == "sdpa"
     assert all(parameter.dtype == torch.float32 for parameter in backbone.parameters())
     assert not any("lm_head" in name for name, _ in backbone.named_parameters())

@@ -40,7 +40,7 @@ class LLMBackbone(nn.Module):
     ) -> None:
         super().__init__()
         self.max_tokens = max_tokens
-        self.model: nn.Module = _load_model(weights) if weights else _build_model(config, assets)
+        self.model: Any = _load_model(weights) if weights else _build_model(config, assets)
         self.hidden_size: int = self.model.config.hidden_size
         self.tokenizer = get_tokenizer(_tokenizer_source(config, weights, assets))
         vocabulary = self.model.config.vocab_size
@@ -101,7 +101,7 @@ def _build_model(config: LLMConfig, assets: Path | None) -> nn.Module:
     if folder is not None and (folder / "config.json").is_file():
         sizes = AutoConfig.from_pretrained(str(folder))
     else:
-        sizes = LlamaConfig(
+        sizes = LlamaConfig(  # type: ignore[call-arg]  # rope_theta: by keyword it fits every version
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
             intermediate_size=config.intermediate_size,

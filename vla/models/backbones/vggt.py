@@ -28,7 +28,8 @@ def get_vggt_spec(config: VGGTConfig, use_camera: bool, use_points: bool) -> VGG
     depth, dim = config.depth, config.embed_dim
     layers = _PUBLISHED_DPT_LAYERS
     if depth != _PUBLISHED_DEPTH:
-        layers = tuple(max(0, round(depth * (i + 1) / 4) - 1) for i in range(4))
+        first, second, third = (max(0, round(depth * quarter / 4) - 1) for quarter in (1, 2, 3))
+        layers = (first, second, third, depth - 1)
     conv = config.patch_embed == "conv"
     return VGGTSpec(
         img_size=config.img_size,

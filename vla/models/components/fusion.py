@@ -21,6 +21,8 @@ class FusionOutput(NamedTuple):
 class _Fusion(nn.Module):
     """Projections, attention pooling and checkpointing, which both directions share."""
 
+    layers: nn.ModuleList
+
     def __init__(self, config: FusionConfig, language_dim: int, geometry_dim: int) -> None:
         super().__init__()
         dim = config.dim

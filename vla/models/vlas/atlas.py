@@ -120,7 +120,7 @@ class AtlasVLA(BaseModel):
             LANGUAGE: FeatureSource(lambda batch: batch.instructions, partial(self._compute, LANGUAGE)),
         }
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         batch: ActionBatch | Tensor,
         instructions: list[str] | None = None,
@@ -152,7 +152,7 @@ class AtlasVLA(BaseModel):
             return {f"{LANGUAGE}.tokens": self._frozen_language(batch.instructions, batch.images.device)}
         inputs = self._fuse(batch)
         if request == "predict":
-            return self.action_head.predict(inputs, batch.rng_seeds)
+            return self.action_head.predict(inputs, batch.rng_seeds).clone()  # FSDP hooks an output that is no view
         loss, logs = self.action_head.losses(inputs, batch.actions, batch.rng_seeds)
         return ActionOutput(step_loss=loss, step_logs=logs)
 
@@ -192,7 +192,7 @@ class AtlasVLA(BaseModel):
     def _scene_of(self, batch: ActionBatch) -> SceneFeatures:
         kept = batch.features
         if f"{VISION}.tokens" in kept:
-            return SceneFeatures(*(kept.get(f"{VISION}.{name}") for name in SceneFeatures._fields))
+            return SceneFeatures(*(kept.get(f"{VISION}.{name}") for name in SceneFeatures._fields))  # type: ignore[arg-type]
         return self._scene(batch.images)
 
     def _scene(self, images: Tensor) -> SceneFeatures:
@@ -204,7 +204,8 @@ class AtlasVLA(BaseModel):
                 return encode_scene(self.vision_backbone, images, config)
             # alone, each sample gives the same bits in whatever batch it comes: kept features equal computed ones
             scenes = [encode_scene(self.vision_backbone, image.unsqueeze(0), config) for image in images]
-        return SceneFeatures(*(None if parts[0] is None else torch.cat(parts) for parts in zip(*scenes, strict=True)))
+        parts = zip(*scenes, strict=True)
+        return SceneFeatures(*(None if part[0] is None else torch.cat(part) for part in parts))  # type: ignore[arg-type]
 
     def _language_of(self, batch: ActionBatch) -> tuple[Tensor, Tensor]:
         """Tokens [B, L, D] and mask bool [B, L], L the longest instruction of the batch."""

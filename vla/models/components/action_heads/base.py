@@ -1,6 +1,7 @@
 """What every action head takes and gives. B batch, T fused tokens, D width, A action dimensions."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class ActionHead(nn.Module):
 
     def __init__(self, config: ActionHeadConfig, input_dim: int, action_dim: int, proprio_dim: int | None) -> None:
         super().__init__()
-        self.config = config
+        self.config: Any = config  # a subclass knows which kind
         self.action_dim = action_dim
         self.joined_dim = input_dim
         self.proprio_projection: nn.Module | None = None

@@ -52,7 +52,7 @@ class PoseGripperHead(ActionHead):
             "gripper_loss": losses["gripper_loss"],
             "action_l1": error / self.action_dim,
         }
-        return losses["total_loss"].unsqueeze(1), {name: value.detach().unsqueeze(1) for name, value in logs.items()}
+        return torch.stack((losses["total_loss"],), dim=1), {k: v.detach().unsqueeze(1) for k, v in logs.items()}
 
     def predict(self, inputs: HeadInput, seeds: Tensor | None = None) -> Tensor:
         """See `ActionHead.predict`: [B, 1, A]."""
