@@ -40,10 +40,11 @@ class LLMBackbone(nn.Module):
     ) -> None:
         super().__init__()
         self.max_tokens = max_tokens
-        self.model: Any = _load_model(weights) if weights else _build_model(config, assets)
-        self.hidden_size: int = self.model.config.hidden_size
+        model: Any = _load_model(weights) if weights else _build_model(config, assets)
+        self.model = model
+        self.hidden_size: int = model.config.hidden_size
         self.tokenizer = get_tokenizer(_tokenizer_source(config, weights, assets))
-        vocabulary = self.model.config.vocab_size
+        vocabulary: int = model.config.vocab_size
         if len(self.tokenizer) > vocabulary:
             raise ValueError(
                 f"model.llm.tokenizer: has {len(self.tokenizer)} ids, but the model's vocabulary is {vocabulary}"
@@ -74,7 +75,8 @@ class LLMBackbone(nn.Module):
 
     def save_assets(self, folder: Path) -> None:
         """Write what rebuilds this module without its weights: the model's sizes and the tokenizer."""
-        self.model.config.save_pretrained(folder)
+        model: Any = self.model
+        model.config.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     def fsdp_units(self) -> list[nn.Module]:
