@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import ToyConfig, toy_config, toy_model, toy_strategy
+from toys import ToyConfig, ToyModel, toy_config, toy_model, toy_strategy
 
 from vla.conf import cli
 from vla.conf.pretrain import CheckpointConfig, PretrainConfig
@@ -16,6 +16,7 @@ from vla.training import checkpoint_files
 from vla.training.checkpoint import load_weights, saved_groups
 from vla.training.checkpoint_files import CheckpointWriter, read_manifest, read_tensors
 from vla.training.checkpoint_store import CheckpointStore, find_checkpoint, resolve_resume
+from vla.training.inference import load_for_inference
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,28 @@ def test_weights_of_another_model(run_dir):
     model.action_head.register_parameter("extra", torch.nn.Parameter(torch.zeros(1)))
     with pytest.raises(ValueError, match="action_head.extra of action_head is missing"):
         load_weights(model, find_checkpoint(run_dir))
+
+
+def test_a_checkpoint_is_all_that_inference_needs(run_dir, tmp_path):
+    config, processor, model = load_for_inference(run_dir)
+    folder = CheckpointStore(run_dir).best()
+    assert config == toy_config(run_dir) and processor.contract() == Processor.load(folder).contract()
+    assert not model.training
+    saved = {name: value for path in (folder / "model").iterdir() for name, value in read_tensors(path).items()}
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+    batch = next(toy_strategy(toy_config(tmp_path / "other")).feed.evaluation_batches())
+    prediction = model.predict(replace(batch, images=processor.images(batch.images)))
+    assert prediction.shape == batch.actions.shape
+
+
+def test_what_a_checkpoint_leaves_out_is_had_again(tmp_path, monkeypatch):
+    """A frozen published backbone comes from where it came from at first; assets are for checkpoints that are whole."""
+    asked = []
+    monkeypatch.setattr(ToyModel, "find_weights", classmethod(lambda cls, config: asked.append(config) or {}))
+    config = toy_config(tmp_path / "run", {"pretrained": True})
+    toy_strategy(config).run_training()
+    assert load_for_inference(config.run_dir)[2].frozen_groups == frozenset() and asked == [config.model]
+    assert read_manifest(find_checkpoint(config.run_dir))["groups_as_published"] == ["vision_backbone", "llm_backbone"]
 
 
 def write(store: CheckpointStore, step: int, best: int | None = None) -> None:

@@ -72,6 +72,11 @@ class DataFeed:
         """Optimizer steps per epoch; the last one may have fewer samples."""
         return self.sampler.steps_per_epoch
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether there is anything to evaluate on."""
+        return self.datasets.validation is not None and len(self.datasets.validation) > 0
+
     def samples_in_step(self, step_in_epoch: int) -> int:
         """Samples of an optimizer step, all processes together, without padding."""
         size = self.sampler.global_batch_size

@@ -35,14 +35,15 @@ def lr_scale(rule: str, world_size: int) -> float:
 
 
 def freeze_multiplied_by_zero(model: BaseModel, stage: StageConfig) -> list[str]:
-    """Take module groups whose learning-rate multiplier is 0 out of the training; returns their names.
+    """Freeze the module groups whose learning-rate multiplier is 0; returns their names.
 
-    They would be updated by nothing; without a gradient they cost nothing either.
+    Nothing would change them; frozen they take no gradient either, and what they compute can be cached.
     """
     groups = [name for name, factor in stage.lr_multipliers.items() if factor == 0 and name in stage.trainable]
     for name in groups:
         model.module_groups()[name].requires_grad_(False)
         overwatch.warning(f"{name} does not train: its learning-rate multiplier is 0")
+    model.frozen_groups = model.frozen_groups | set(groups)
     return groups
 
 

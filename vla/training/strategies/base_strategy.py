@@ -118,7 +118,6 @@ class TrainStrategy:
         """
         config, stage, dist = self.config, self.stage, self.dist
         self.task = task
-        self.micro_batches = stage.grad_accumulation_steps(dist.world_size)
         seed_everything(config.seed, dist.rank)
         freeze_multiplied_by_zero(self.model, stage)
         self.owners = parameter_owners(self.model)
@@ -135,13 +134,13 @@ class TrainStrategy:
         self.monitor = Monitor(config, dist, self.state, clock)
         self.best = BestMetric(config.evaluation)
         self.store = CheckpointStore(config.run_dir, config.checkpoint)
-        self.features = self._get_feature_cache(datasets)
         self._saved_step: int | None = None
         if resume_from is not None:
             restore_checkpoint(self, resume_from)
             self._saved_step = self.state.global_step
         if dist.is_main:
             self.store.rewind(self.state.global_step)
+        self.features = self._get_feature_cache(datasets)
 
     def _get_feature_cache(self, datasets: Datasets) -> FeatureCache:
         enabled = self.stage.cache_frozen_features and not getattr(datasets.train, "augments", False)
@@ -255,7 +254,7 @@ class TrainStrategy:
         """Evaluate and write the metrics, if it is time to; returns whether they are the best so far."""
         evaluation = self.config.evaluation
         due = Interval(evaluation.every_steps, evaluation.every_epochs).due(self.state)
-        if self.feed.datasets.validation is None or not due:
+        if not (self.feed.holds_out and due):
             return False
         metrics = self.evaluate()
         self.monitor.write(metrics)
@@ -268,7 +267,7 @@ class TrainStrategy:
         Raises:
             UserError: nothing is held out.
         """
-        if self.feed.datasets.validation is None:
+        if not self.feed.holds_out:
             raise UserError("evaluation: the dataset holds no episodes out (dataset.validation_episodes)")
         self.model.eval()
         with preserved_rng(), self.autocast():
