@@ -11,10 +11,12 @@ from vla.conf.pretrain import PretrainConfig
 from vla.data.conventions import LIBERO_CONVENTIONS
 from vla.data.processor import Processor
 from vla.data.statistics import ArrayStatistics
+from vla.errors import UserError
 from vla.evaluation.simulator.chunks import environment_action
 from vla.evaluation.simulator.messages import Episode, PolicyInput
 from vla.models.materialize import get_model
 from vla.serving.policy import ExpertPolicy, Policy, RandomPolicy, ZeroPolicy, rng_seed
+from vla.serving.preparation import stored_image_size
 
 
 def statistics(size, low, high):
@@ -122,3 +124,11 @@ def test_baselines():
     assert np.abs(random).max() <= 1
     with pytest.raises(TypeError):
         ExpertPolicy().act(inputs)
+
+
+def test_frames_are_rendered_as_large_as_the_training_frames_were(policy):
+    with pytest.raises(UserError, match="image_size: the size of the training frames is not known; pass --image_size"):
+        stored_image_size(policy)
+    assert stored_image_size(make_policy(replace(LIBERO_CONVENTIONS, image_shape=(128, 128)))) == 128
+    with pytest.raises(UserError, match="was 120x160"):
+        stored_image_size(make_policy(replace(LIBERO_CONVENTIONS, image_shape=(120, 160))))

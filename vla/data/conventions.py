@@ -25,6 +25,7 @@ class Conventions:
         "x", "y", "z", "rotation x", "rotation y", "rotation z", "left finger", "right finger",
     )  # fmt: skip
     proprio_units: tuple[str, ...] = ("m", "m", "m", "rad", "rad", "rad", "m", "m")
+    image_shape: tuple[int, int] | None = None  # height and width in pixels of stored images; none: not known
     camera_orientation: str = "bottom_up"  # how files store images: bottom_up (OpenGL: lowest row first) | top_down
     observation_alignment: str = "before"  # an action's observation is the one before it; readers shift other files
 

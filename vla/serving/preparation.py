@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from vla.conf.closed_loop import ClosedLoopConfig
-from vla.data.datasets.hdf5_index import scan
 from vla.errors import UserError
 from vla.evaluation.simulator.audit import CONTRACT, check_contract
 from vla.evaluation.simulator.demonstrations import find_demonstration_file, read_demonstrations
@@ -16,7 +15,6 @@ from vla.evaluation.simulator.messages import Episode, Job
 from vla.evaluation.simulator.protocol import PUBLISHED_IMAGE_SIZE, Protocol, suite_name
 from vla.evaluation.simulator.runtime import SUITE_HORIZONS
 from vla.serving.policy import ActingPolicy, ExpertPolicy, Policy, RandomPolicy, ReplayPolicy, ZeroPolicy
-from vla.serving.preprocessing_check import training_data
 
 DEFAULT_EXECUTE_STEPS = 8
 
@@ -106,18 +104,13 @@ def stored_image_size(policy: Policy) -> int:
     """Pixels of the training data's frames, which the simulator's should have: resizing from another size differs.
 
     Raises:
-        UserError: the data isn't here to tell.
+        UserError: the checkpoint doesn't say, or they weren't square, as the simulator's are.
     """
-    data = training_data(policy)
-    if data is None:
-        raise UserError(
-            "image_size: the training data is not here to tell its frames' size; pass --image_size 128 or 256"
-        )
-    config = replace(data, max_episodes_per_task=1)
-    height, width = scan(config, policy.processor.config.cameras, proprio=False).episodes[0].image_shape
-    if height != width:
-        raise UserError(f"image_size: the training data's frames are {height}x{width}; the simulator's are square")
-    return height
+    shape = policy.processor.conventions.image_shape
+    if shape is None or shape[0] != shape[1]:
+        found = "is not known" if shape is None else f"was {shape[0]}x{shape[1]}, which the simulator does not render"
+        raise UserError(f"image_size: the size of the training frames {found}; pass --image_size, e.g. 128 or 256")
+    return shape[0]
 
 
 def make_jobs(config: ClosedLoopConfig, policy: ActingPolicy, protocol: Protocol, tasks: list[Task]) -> list[Job]:

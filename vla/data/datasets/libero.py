@@ -1,7 +1,7 @@
 """LiberoDataset: windows of frames, actions and robot states out of LIBERO's HDF5 demonstrations."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index as as_index
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,8 @@ class LiberoDataset:
         train, held_out = split_episodes(found.episodes, config.validation_episodes)
         if processor is None:
             statistics = _statistics(train, root, config)
-            processor = Processor(wanted, model_config.chunk_size, statistics, LIBERO_CONVENTIONS)
+            conventions = replace(LIBERO_CONVENTIONS, image_shape=found.episodes[0].image_shape)
+            processor = Processor(wanted, model_config.chunk_size, statistics, conventions)
         cache_bytes = config.frame_cache_mb * 2**20
         training = cls(train, FrameReader(root, cache_bytes), processor, found.skipped)
         validation = cls(held_out, FrameReader(root, cache_bytes), processor, found.skipped) if held_out else None
