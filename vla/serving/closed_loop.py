@@ -19,7 +19,7 @@ import vla
 from vla.conf.closed_loop import ClosedLoopConfig
 from vla.errors import UserError
 from vla.evaluation.simulator import audit
-from vla.evaluation.simulator.episode_log import EpisodeLog
+from vla.evaluation.simulator.episode_log import LOG, EpisodeLog
 from vla.evaluation.simulator.golden import Check
 from vla.evaluation.simulator.messages import Job, Outcome
 from vla.evaluation.simulator.pool import SimulatorError, SimulatorPool
@@ -38,7 +38,9 @@ CONTROL_HZ = 20.0
 
 
 def run(config: ClosedLoopConfig, write_report: Callable[[Path], Path] | None = None) -> int:
-    """Evaluate as `config` says; returns the exit code: 1 if an episode ended in an error.
+    """Evaluate as `config` says; returns the exit code.
+
+    1 means that an episode ended in an error, 130 that Ctrl-C stopped the evaluation.
 
     Writes `evaluation/<suite>/` with results.json, summary.md, episodes.jsonl, the executed actions and films. Episodes
     that are in episodes.jsonl already, of the same policy and protocol, are not played again.
@@ -64,9 +66,12 @@ def run(config: ClosedLoopConfig, write_report: Callable[[Path], Path] | None = 
     try:
         with pool:
             code = ClosedLoop(config, policy, folder, pool).run()
+    except KeyboardInterrupt:
+        overwatch.warning(f"interrupted; finished episodes are in {folder / LOG}, the same command goes on from there")
+        return 130
     except (SimulatorError, ValueError) as error:
         raise error if isinstance(error, UserError) else UserError(str(error)) from error
-    if write_report is not None:
+    if write_report is not None and (folder.parents[1] / "config.yaml").exists():  # a run, not a baseline
         print(f"report: {write_report(folder.parents[1])}")
     return code
 
