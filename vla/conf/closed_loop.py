@@ -34,7 +34,7 @@ class ClosedLoopConfig:
     force: tuple[str, ...] = ()  # checks of the self-audit that may fail, e.g. golden-frame,replay
     time_limit: float = 300.0  # seconds without a sign of life after which a simulator process is replaced
     simulator_python: Path | None = None  # interpreter of an environment with the simulator; none: this one
-    max_batch: int | None = None  # episodes predicted together; none: 1 on a CPU (see the documentation), else 16
+    max_batch: int | None = None  # episodes predicted together; none: 1 on a CPU (its bits depend on no other), else 16
     device: str = "auto"  # auto (CUDA when there is any) | cpu | cuda
     output_dir: Path | None = None  # evaluation/<suite>/ is written here; none: the run folder, or runs/<policy>
 

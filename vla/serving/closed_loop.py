@@ -57,7 +57,10 @@ def run(config: ClosedLoopConfig, write_report: Callable[[Path], Path] | None = 
     needed = trained or (config.policy == "replay" and config.demonstrations is None)
     policy = Policy.load(config.checkpoint, device, config.max_batch) if needed and config.checkpoint else None
     folder = output_folder(config, policy)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output_dir: {error}") from error
     variables = {ALLOW_VERSIONS_VARIABLE: "1"} if audit.VERSIONS in config.force else {}
     pool = SimulatorPool(
         config.workers, python=config.simulator_python, time_limit=config.time_limit, log=folder / "simulator.log",
