@@ -102,7 +102,9 @@ class VGGTTinyConfig(AtlasVLAConfig):
     model_id: ClassVar[str] = "vggt-tiny"
 
     pretrained: bool = False
-    processor: ProcessorConfig = field(default_factory=lambda: ProcessorConfig(image_size=112, proprio=True))
+    processor: ProcessorConfig = field(
+        default_factory=lambda: ProcessorConfig(image_size=112, proprio=True, max_instruction_tokens=128)
+    )
     vggt: VGGTConfig = field(
         default_factory=lambda: VGGTConfig(
             weights=None, img_size=112, embed_dim=64, depth=2, num_heads=4, mlp_ratio=2.0, patch_embed="conv"
@@ -122,7 +124,7 @@ class VGGTTinyConfig(AtlasVLAConfig):
         )  # fmt: skip
     )
     geometry_encoder: GeometryEncoderConfig = field(
-        default_factory=lambda: GeometryEncoderConfig(layers=(0, 1), dim=64)
+        default_factory=lambda: GeometryEncoderConfig(layers=(0, 1), dim=64, pool_size=4)
     )
     fusion: FusionConfig = field(default_factory=lambda: FusionConfig(dim=64, num_layers=2, num_heads=4, num_queries=8))
     action_head: ActionHeadConfig = field(default_factory=lambda: PoseGripperHeadConfig(hidden_dim=64))
