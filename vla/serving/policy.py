@@ -207,9 +207,12 @@ class RandomPolicy:
 
 @dataclass(frozen=True)
 class ExpertPolicy:
-    """The scripted expert, which sees the simulator's state; it lives in the simulator's process."""
+    """The scripted expert, which sees the simulator's state; it lives in the simulator's process.
 
-    name: str = "expert"
+    Before an episode it may rehearse it with several grasps; the first that succeeds is then played and judged.
+    """
+
+    name: str = "expert (privileged, rehearses)"
     fingerprint: str = "expert"
     chunk_size: int = 1
     actor: str = "expert"
