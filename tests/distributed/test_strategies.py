@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import toys
-from workers import STRATEGIES, resume_config
+from workers import RESUMED, STRATEGIES, resume_config
 
 from vla.training.checkpoint_files import read_tensors
 from vla.training.checkpoint_store import CheckpointStore
@@ -21,14 +21,14 @@ def root(tmp_path_factory, run_workers) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp-full-shard"])
+@pytest.mark.parametrize("strategy", RESUMED)
 def test_resume_is_exact(root, strategy):
     toys.assert_same_run(
         resume_config(root, "straight", strategy).run_dir, resume_config(root, "broken", strategy).run_dir, 12
     )
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp-full-shard"])
+@pytest.mark.parametrize("strategy", RESUMED)
 def test_checkpoints_of_all_strategies_are_alike(root, strategy):
     """Same files with the same keys as one process writes, so that any strategy reads them."""
     alone = toys.resumable_config(root / f"alone-{strategy}")

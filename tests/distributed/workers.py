@@ -21,10 +21,12 @@ from vla.overwatch.distributed import DistState, barrier, destroy_distributed, i
 from vla.training import pretrain
 from vla.training.checkpoint_store import CheckpointStore
 from vla.training.materialize import get_task, get_train_strategy
+from vla.training.strategies.fsdp import RUNS_ON_CPU
 
-STRATEGIES: dict[str, StrategyConfig] = {
-    "ddp": DDPConfig(), "fsdp-full-shard": FSDPFullShardConfig(), "fsdp-shard-grad-op": FSDPShardGradOpConfig(),
-}  # fmt: skip
+STRATEGIES: dict[str, StrategyConfig] = {"ddp": DDPConfig()}
+if RUNS_ON_CPU:
+    STRATEGIES |= {"fsdp-full-shard": FSDPFullShardConfig(), "fsdp-shard-grad-op": FSDPShardGradOpConfig()}
+RESUMED = [name for name in STRATEGIES if name != "fsdp-shard-grad-op"]
 
 
 def agreement_cases() -> dict[str, tuple[str, dict]]:
@@ -34,7 +36,7 @@ def agreement_cases() -> dict[str, tuple[str, dict]]:
         for strategy in STRATEGIES
         for accumulation in (1, 2)
     }
-    cases["fsdp-full-shard without cache"] = ("fsdp-full-shard", {"cache_frozen_features": False})
+    cases |= {f"{strategy} without cache": (strategy, {"cache_frozen_features": False}) for strategy in RESUMED}
     return cases | {"ddp microbatch": ("ddp", {"per_device_batch_size": 2, "loss_reduction": "microbatch"})}
 
 
@@ -66,7 +68,7 @@ def go_on_as_two(dist: DistState, root: str) -> None:
 
 ATLAS_CASES = {
     f"{strategy} accumulation {accumulation}": (strategy, accumulation)
-    for strategy in ("ddp", "fsdp-full-shard")
+    for strategy in RESUMED
     for accumulation in (1, 2)
 }
 
@@ -98,7 +100,7 @@ def resume_config(root: str, name: str, strategy: str) -> PretrainConfig:
 
 def resume(dist: DistState, root: str) -> None:
     """Straight runs, and runs that break in the middle of an epoch and are resumed."""
-    for strategy in ("ddp", "fsdp-full-shard"):
+    for strategy in RESUMED:
         toys.toy_strategy(resume_config(root, "straight", strategy), dist).run_training()
         broken = resume_config(root, "broken", strategy)
         trainer = toys.toy_strategy(broken, dist)

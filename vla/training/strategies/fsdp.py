@@ -19,12 +19,15 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from vla.batches import Batch
 from vla.conf.strategies import FSDPFullShardConfig
+from vla.errors import UserError
 from vla.models.base import BaseModel, ModelOutput
 from vla.overwatch.distributed import initialize_distributed
 from vla.training.precision import DTYPES
 from vla.training.strategies.base_strategy import TrainStrategy
 
 Result = TypeVar("Result")
+
+RUNS_ON_CPU = hasattr(torch.cpu.Stream, "record_event")  # PyTorch 2.6 shards on accelerators only
 
 
 class _Root(nn.Module):
@@ -80,6 +83,8 @@ class FSDPStrategy(TrainStrategy):
 
     def wrap_model(self) -> None:
         dist, config = self.dist, self.settings
+        if dist.device == "cpu" and not RUNS_ON_CPU:
+            raise UserError(f"strategy: FSDP on a CPU needs a newer PyTorch than {torch.__version__}; ddp does not")
         if not torch.distributed.is_initialized():  # one process, which no launcher started
             initialize_distributed(torch.device(dist.device).type, group_of_one=True)
         mesh = init_device_mesh(torch.device(dist.device).type, (dist.world_size,))
