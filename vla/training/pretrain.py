@@ -20,9 +20,11 @@ from vla.overwatch.distributed import DistState, broadcast_object, destroy_distr
 from vla.training.checkpoint import load_weights
 from vla.training.checkpoint_store import find_checkpoint, resolve_resume
 from vla.training.environment import describe_environment
+from vla.training.inference import build_model
 from vla.training.materialize import get_task, get_train_strategy
 from vla.training.result import NonFiniteError, TrainingResult
 from vla.training.seeding import seed_everything, set_deterministic
+from vla.training.trackers import check_trackers
 
 overwatch = initialize_overwatch(__name__)
 
@@ -64,15 +66,14 @@ def run(config: PretrainConfig, write_report: Callable[[Path], Path] | None = No
 
 def train(config: PretrainConfig, dist: DistState) -> TrainingResult:
     """Build everything, and train. The run folder is made as soon as nothing of the user's can be wrong any more."""
+    check_trackers(config)
     set_deterministic(config.deterministic)
     seed_everything(config.seed)
     resume_from = _agreed(lambda: resolve_resume(config.run_dir, config.resume), dist)
     # What is quick to check comes first: data, then whether weights can be found, then memory is taken.
     processor = Processor.load(resume_from) if resume_from else None
     datasets = get_datasets(config.dataset, config.model, processor)
-    model = get_model(config.model, seed=config.seed)
-    if config.pretrained_checkpoint is not None and resume_from is None:
-        _load_earlier_stage(model, config.pretrained_checkpoint)
+    model = _get_model(config, resume_from)
     rows = apply_stage(model, config.stage_config)
     overwatch.info(f"stage {config.stage.value} of {type(config.model).model_id}\n{format_table(rows)}")
     task = get_task(config.model, datasets.processor)
@@ -134,10 +135,15 @@ def _agreed(decide: Callable[[], Path | None], dist: DistState) -> Path | None:
     return decision
 
 
-def _load_earlier_stage(model: BaseModel, path: Path) -> None:
-    folder = find_checkpoint(path, prefer="best")
-    groups = load_weights(model, folder)
-    overwatch.info(f"weights of {', '.join(groups)} from {folder}")
+def _get_model(config: PretrainConfig, resume_from: Path | None) -> BaseModel:
+    if resume_from is not None:
+        return build_model(config.model, resume_from, config.seed)
+    model = get_model(config.model, seed=config.seed)
+    if config.pretrained_checkpoint is not None:
+        folder = find_checkpoint(config.pretrained_checkpoint, prefer="best")
+        groups = load_weights(model, folder)
+        overwatch.info(f"weights of {', '.join(groups)} from {folder}")
+    return model
 
 
 def _write_run_files(config: PretrainConfig, rows: list[GroupRow], dist: DistState) -> None:

@@ -97,6 +97,20 @@ class TensorBoardTracker:
         self._writer.close()
 
 
+def check_trackers(config: PretrainConfig) -> None:
+    """Raise UserError if a tracker of `config` is not installed, before anything large is built."""
+    if "wandb" in config.trackers:
+        _import_wandb()
+
+
+def _import_wandb() -> Any:
+    try:
+        import wandb
+    except ImportError:
+        raise UserError("trackers: wandb is not installed; pip install .[wandb]") from None
+    return wandb
+
+
 class WandbTracker:
     """Weights & Biases; `WANDB_MODE=offline` keeps it from the network.
 
@@ -105,11 +119,7 @@ class WandbTracker:
     """
 
     def __init__(self, config: PretrainConfig, state: dict[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise UserError("trackers: wandb is not installed; pip install .[wandb]") from None
-        self._run = wandb.init(
+        self._run = _import_wandb().init(
             project=config.wandb_project, entity=config.wandb_entity, name=config.resolved_run_id,
             dir=str(config.run_dir), config=yaml.safe_load(cli.dump(config)), id=state.get("run_id"), resume="allow",
         )  # fmt: skip
