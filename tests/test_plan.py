@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from vla.conf import cli
 from vla.conf.datasets import LiberoMiniConfig, LiberoSpatialConfig
 from vla.conf.models import ModelRegistry
 from vla.conf.models.atlas import VGGTTinyConfig
@@ -28,6 +29,7 @@ from vla.training.plan import Plan, make_plan
 from vla.training.plan_display import print_plan, size, sparkline
 
 NO_DATA = LiberoSpatialConfig()
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 def _config(stage: Stage = Stage.ALIGN, model: ModelConfig | None = None, **values: object) -> PretrainConfig:
@@ -172,6 +174,19 @@ def test_any_registered_model_in_seconds(model_id: str, tmp_path: Path, monkeypa
     assert all(name in text for name in model.module_groups)
     assert not list(tmp_path.iterdir())
     assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_experiments(path: Path) -> None:
+    config = replace(cli.load(PretrainConfig, path), world_size=8 if path.stem.startswith("libero") else 1)
+    plan = make_plan(config)
+    stage = config.stage_config
+    assert {row.name for row in plan.groups if row.trainable} == set(stage.trainable)
+    assert plan.accumulation * plan.world_size * stage.per_device_batch_size == stage.global_batch_size
+    assert plan.memory.activations
+    text = _text(plan)
+    for name in ("Parameters by module group", "global batch", "steps per epoch", "Learning rate", "Memory per device"):
+        assert name in text
 
 
 def test_display_of_sizes_and_curves() -> None:

@@ -1,6 +1,8 @@
 """`--help`: the choices, then only what is chosen; without torch."""
 
 import ast
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +104,14 @@ def test_no_torch(line: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_answers_within_half_a_second() -> None:
+    """Processor time of a whole process, the best of five: other work on the machine must not count."""
+    command, times = [sys.executable, "scripts/pretrain.py", "--help"], []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert min(times) < 0.5

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vla.conf.models.atlas import AtlasVLAConfig, VGGTLlama7BConfig
+from vla.conf.models.atlas import AtlasVLAConfig, VGGTLlama7BConfig, VGGTSmolLM135MConfig
 from vla.models.materialize import WeightsNotFound, get_model
 
 
@@ -31,10 +31,14 @@ def test_missing_weights_stop_before_anything_is_built(monkeypatch: pytest.Monke
         get_model(config)
 
 
-def test_meta_needs_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("config", "parameters"), [(VGGTLlama7BConfig(), 6_607_343_616), (VGGTSmolLM135MConfig(), 134_515_008)]
+)
+def test_meta_needs_no_weights(config: AtlasVLAConfig, parameters: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The language models have the published sizes (LLaMA-2-7B without its output layer; SmolLM2 ties its own)."""
     monkeypatch.setattr("vla.models.weights_source._locate", lambda *args: pytest.fail("weights were looked for"))
-    model = get_model(VGGTLlama7BConfig(), device="meta")
-    assert sum(parameter.numel() for parameter in model.llm_backbone.parameters()) == 6_607_343_616
+    model = get_model(config, device="meta")
+    assert sum(parameter.numel() for parameter in model.llm_backbone.parameters()) == parameters
 
 
 def test_random_real_shapes_are_not_looked_up(tiny_config: AtlasVLAConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,16 @@ def test_wandb_is_not_installed(tmp_path, monkeypatch):
     Trackers(config, is_main=False).write(1, {"train/loss": 1.0})
 
 
+def test_only_the_main_process_writes(tmp_path, capsys):
+    config = replace(toy_config(tmp_path / "run"), trackers=("jsonl", "tensorboard"))
+    trackers = Trackers(config, is_main=False, state={"wandb": {"run_id": "a"}})
+    trackers.write(1, {"train/loss": 1.0})
+    trackers.close()
+    assert trackers.state_dict() == {"wandb": {"run_id": "a"}}
+    ProgressDisplay(8, 0, "run", is_main=False).show(1, {"train/loss": 1.0})
+    assert not list(tmp_path.iterdir()) and capsys.readouterr().err == ""
+
+
 def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
     calls = []
 

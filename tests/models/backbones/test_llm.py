@@ -15,6 +15,7 @@ CONFIG = LLMConfig(
     vocab_size=384, hidden_size=32, intermediate_size=64, num_layers=2, num_heads=4, num_kv_heads=2, max_position=128,
     rope_theta=12345.0, tokenizer="bytes",
 )  # fmt: skip
+SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
 @pytest.fixture
@@ -53,6 +54,25 @@ def test_padding_never_matters(backbone: LLMBackbone) -> None:
     ids, mask = backbone.tokenize(texts, length=16)
     changed = backbone(torch.where(mask.bool(), ids, 77), mask)
     torch.testing.assert_close(changed[mask.bool()], padded[mask.bool()])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "sizes"),
+    [
+        ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}),
+        ("qwen2", SIZES | {"num_key_value_heads": 2}),
+        ("gpt_neox", SIZES),
+    ],
+)
+def test_other_causal_models(architecture: str, sizes: dict[str, int], tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, vocab_size=384, **sizes))
+    model.save_pretrained(tmp_path)
+    loaded = LLMBackbone(LLMConfig(tokenizer="bytes"), 16, weights=str(tmp_path)).eval()
+    assert loaded.hidden_size == 32 and len(loaded.fsdp_units()) == 2
+    ids, mask = loaded.tokenize(["open", "open the drawer"])
+    torch.testing.assert_close(loaded(ids, mask)[0, : mask[0].sum()], loaded(*loaded.tokenize(["open"]))[0])
 
 
 def test_from_a_folder(backbone: LLMBackbone, folder: Path) -> None:

@@ -1,0 +1,53 @@
+"""AtlasVLA on real demonstrations, stopped in the middle of an epoch: resumed, it ends with the same bits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from toys import assert_same_run
+
+from vla.conf.datasets import LiberoMiniConfig
+from vla.conf.models.atlas import VGGTTinyConfig
+from vla.conf.models.components import FlowHeadConfig
+from vla.conf.pretrain import CheckpointConfig, EvaluationConfig, LoaderConfig, PretrainConfig
+from vla.conf.stage import Stage
+from vla.overwatch.distributed import DistState
+from vla.training import pretrain
+from vla.training.state import TrainerState
+
+FILES = sorted(LiberoMiniConfig().root.glob("*_demo.hdf5"))
+
+
+def config(run_dir: Path, stage: Stage, **values: str) -> PretrainConfig:
+    """Two epochs of three steps of four micro-batches, with a worker process, dropout and drawn noise."""
+    tiny = VGGTTinyConfig()
+    head = FlowHeadConfig(chunk_size=2, hidden_dim=32, num_layers=1, num_heads=4, num_solver_steps=2, dropout=0.1)
+    budget = {"epochs": 2, "global_batch_size": 40, "per_device_batch_size": 10}
+    return PretrainConfig(
+        model=replace(
+            tiny, processor=replace(tiny.processor, image_size=28), action_head=head,
+            **{stage.field_name: replace(tiny.stage(stage), **budget)},
+        ),
+        dataset=LiberoMiniConfig(tasks=(FILES[0].name.removesuffix("_demo.hdf5"),), max_episodes_per_task=2),
+        stage=stage, run_root_dir=run_dir.parent, run_id=run_dir.name, device="cpu", log_every_steps=1,
+        trackers=("jsonl",), loader=LoaderConfig(num_workers=1), evaluation=EvaluationConfig(max_batches=1),
+        checkpoint=CheckpointConfig(every_steps=1, keep_last=9), **values,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not FILES, reason="libero-mini is not here")
+@pytest.mark.parametrize("stage", [Stage.ALIGN, Stage.FULL_FINETUNE])  # with and without reused features
+def test_resume_is_exact(tmp_path: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pretrain.train(config(tmp_path / "straight", stage), DistState()).global_step == 6
+    advance = TrainerState.advance
+
+    def advance_to_4(state: TrainerState) -> None:
+        if state.global_step == 4:
+            raise KeyboardInterrupt
+        advance(state)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TrainerState, "advance", advance_to_4)
+        pretrain.train(config(tmp_path / "broken", stage), DistState())
+    assert pretrain.train(config(tmp_path / "broken", stage, resume="auto"), DistState()).global_step == 6
+    assert_same_run(tmp_path / "straight", tmp_path / "broken", 6)
