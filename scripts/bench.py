@@ -64,6 +64,7 @@ def add_ratios(result: dict[str, Any]) -> None:
 
 
 def main() -> int:
+    """Run the benchmark that the command line names; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", choices=list(find()), help="benchmark; none: list them")
     parser.add_argument("--json", type=Path, help="also write the result to this file")

@@ -18,6 +18,7 @@ from vla.conf.evaluate import EvaluateConfig
 
 
 def main(config: EvaluateConfig) -> int:
+    """Evaluate on held-out episodes; returns the exit code."""
     from vla.reporting import write_report
     from vla.training.evaluate import run  # imports torch, which --help and configuration errors do without
 
@@ -25,6 +26,7 @@ def main(config: EvaluateConfig) -> int:
 
 
 def main_closed_loop(config: ClosedLoopConfig) -> int:
+    """Evaluate in the simulator; returns the exit code."""
     from vla.reporting import write_report
     from vla.serving.closed_loop import run
 

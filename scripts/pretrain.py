@@ -11,6 +11,7 @@ from vla.conf.pretrain import PretrainConfig
 
 
 def main(config: PretrainConfig) -> int:
+    """Train, or show the plan; returns the exit code."""
     # These import torch, which --help and configuration errors do without.
     from vla.reporting import write_report
     from vla.training.pretrain import run

@@ -10,7 +10,9 @@ from torch.optim.lr_scheduler import MultiStepLR, StepLR
 from vla.conf.stage import ScheduleConfig
 from vla.training.schedules import get_schedule, set_learning_rate, warmup_steps
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden/training/lr_schedule.json").read_text())
+FOLDER = Path(__file__).parents[1] / "golden/training"
+GOLDEN = json.loads((FOLDER / "lr_schedule.json").read_text())
+NANOVLM = json.loads((FOLDER / "nanovlm_lr_schedule.json").read_text())
 
 
 @pytest.mark.parametrize("case", GOLDEN["schedules"], ids=lambda case: f"{case['type']}-{case['total_steps']}")
@@ -23,6 +25,14 @@ def test_prismatic(case):
     rates = [case["base_lr"] * schedule(step) for step in range(case["total_steps"])]
     first = 0 if case["num_warmup_steps"] or name == "constant" else 1
     assert rates[first:] == pytest.approx(case["lr_used_at_step"][first : case["total_steps"]], rel=1e-12, abs=1e-18)
+
+
+@pytest.mark.parametrize("case", NANOVLM["cases"], ids=lambda case: f"{case['max_lr']}-{case['max_steps']}")
+def test_nanovlm(case):
+    """Cosine to a tenth; the warm-up counts from 1 and lasts 3 % of all steps, in part of a step if need be."""
+    config = ScheduleConfig(warmup_ratio=0.03, min_lr_ratio=0.1, warmup_rule="next_step")
+    schedule = get_schedule(config, case["max_steps"])
+    assert [case["max_lr"] * schedule(step) for step in case["steps"]] == pytest.approx(case["lr"], rel=1e-12)
 
 
 def test_number_of_steps():

@@ -23,6 +23,7 @@ class DatasetConfig(draccus.ChoiceRegistry):
 
     @classmethod
     def default_choice_name(cls) -> str | None:
+        """What it is when a file or the command line sets fields of it without naming its type."""
         return "libero-mini"
 
 
@@ -108,6 +109,7 @@ class DatasetRegistry(Enum):
 
     @property
     def dataset_id(self) -> str:
+        """The name that users write as the dataset's type."""
         return self.value.dataset_id
 
 

@@ -20,6 +20,7 @@ class StrategyConfig(draccus.ChoiceRegistry):
 
     @classmethod
     def default_choice_name(cls) -> str | None:
+        """What it is when a file or the command line sets fields of it without naming its type."""
         return "ddp"
 
 
@@ -74,6 +75,7 @@ class StrategyRegistry(Enum):
 
     @property
     def strategy_id(self) -> str:
+        """The name that users write as the strategy's type."""
         return self.value.strategy_id
 
 

@@ -69,6 +69,7 @@ class BaseModel(nn.Module):
         raise NotImplementedError
 
     def forward(self, batch: Batch) -> ModelOutput:
+        """What the task's loss is made of; features in `batch.features` stand for what frozen groups would compute."""
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> "BaseModel":

@@ -102,6 +102,7 @@ class Policy:
 
     @property
     def chunk_size(self) -> int:
+        """See `ActingPolicy`."""
         return self.processor.chunk_size
 
     def act(self, inputs: list[PolicyInput]) -> np.ndarray:

@@ -40,15 +40,19 @@ def warmup_steps(config: ScheduleConfig, total_steps: int) -> int:
 def get_schedule(config: ScheduleConfig, total_steps: int) -> Schedule:
     """The schedule that `config` describes for a run of `total_steps` optimizer steps.
 
-    Warm-up: factor = step / warmup_steps, so the first of all steps has rate 0. Cosine and linear then fall over
+    Warm-up: factor = step / warmup_steps, so the first of all steps has rate 0; by the rule `next_step`
+    (step + 1) / warmup_steps, where a share of all steps is not rounded. Cosine and linear then fall over
     progress = (step - warmup) / (total - warmup), held in [0, 1]; the steps of `step` and `multistep` count from 0.
     """
-    return partial(_factor, config, warmup_steps(config, total_steps), total_steps)
+    warmup: float = warmup_steps(config, total_steps)
+    if config.warmup_rule == "next_step" and config.warmup_steps is None:
+        warmup = total_steps * config.warmup_ratio
+    return partial(_factor, config, warmup, total_steps)
 
 
-def _factor(config: ScheduleConfig, warmup: int, total_steps: int, step: int) -> float:
+def _factor(config: ScheduleConfig, warmup: float, total_steps: int, step: int) -> float:
     if step < warmup:
-        return step / warmup
+        return (step + (config.warmup_rule == "next_step")) / warmup
     progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
     if config.name == "cosine":
         return cosine(progress, config.min_lr_ratio)

@@ -19,6 +19,7 @@ class ModelRegistry(Enum):
 
     @property
     def model_id(self) -> str:
+        """The name that users write as the model's type."""
         return self.value.model_id
 
 

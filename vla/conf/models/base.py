@@ -50,6 +50,7 @@ class ModelConfig(draccus.ChoiceRegistry):
 
     @classmethod
     def default_choice_name(cls) -> str | None:
+        """What it is when a file or the command line sets fields of it without naming its type."""
         return "vggt-tiny"
 
     def __post_init__(self) -> None:

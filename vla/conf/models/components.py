@@ -114,6 +114,7 @@ class ActionHeadConfig(draccus.ChoiceRegistry):
 
     @classmethod
     def default_choice_name(cls) -> str | None:
+        """What it is when a file or the command line sets fields of it without naming its type."""
         return "pose-gripper"
 
     def __post_init__(self) -> None:
