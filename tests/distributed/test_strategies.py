@@ -11,7 +11,7 @@ from workers import RESUMED, STRATEGIES, resume_config
 from vla.training.checkpoint_files import read_tensors
 from vla.training.checkpoint_store import CheckpointStore
 
-WORK = "resume+precisions+mixed_unit+count_synchronisations+average_weights"
+WORK = "resume+precisions+mixed_unit+count_synchronisations+count_reductions+average_weights"
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,13 @@ def test_partly_frozen_unit(root, strategy):
 def test_one_reduction_per_step(root):
     for rank in range(2):
         assert (root / f"count-{rank}").read_text() == "8"
+
+
+@pytest.mark.skipif("fsdp-full-shard" not in STRATEGIES, reason="FSDP does not run on this machine")
+def test_one_reduction_per_step_and_unit(root):
+    """8 steps; two units of the fusion and the root train."""
+    for rank in range(2):
+        assert (root / f"count-fsdp-{rank}").read_text() == str(8 * 3)
 
 
 def test_example_strategy_averages(root):

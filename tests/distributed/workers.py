@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 import toys
 from safetensors.torch import save_file
 from torch import Tensor
@@ -149,6 +150,20 @@ def count_synchronisations(dist: DistState, root: str) -> None:
     trainer._replica.register_comm_hook(None, count)
     trainer.run_training()
     (Path(root) / f"count-{dist.rank}").write_text(str(buckets))
+
+
+def count_reductions(dist: DistState, root: str) -> None:
+    """Gradient reductions of FSDP in the same run: one of each unit that trains."""
+    if "fsdp-full-shard" not in STRATEGIES:
+        return
+    names = ("reduce_scatter_single", "reduce_scatter_tensor")  # of the newer PyTorch, and of the older
+    name = next(name for name in names if hasattr(torch.distributed, name))
+    reduce, reductions = getattr(torch.distributed, name), []
+    setattr(torch.distributed, name, lambda *args, **kwargs: reductions.append(1) or reduce(*args, **kwargs))
+    stage = {"per_device_batch_size": 2, "strategy": STRATEGIES["fsdp-full-shard"]}
+    toys.toy_strategy(toys.toy_config(Path(root) / "count-fsdp", **stage), dist).run_training()
+    setattr(torch.distributed, name, reduce)
+    (Path(root) / f"count-fsdp-{dist.rank}").write_text(str(len(reductions)))
 
 
 def average_weights(dist: DistState, root: str) -> None:
