@@ -53,6 +53,10 @@ FLAGS = {
         "model.processor.image_size: must be a multiple of vggt.patch_size (14), got 100"
     ),
     "--model.geometry_encoder.layers 0 7": "model.geometry_encoder.layers: must be in [0, 2), got (0, 7)",
+    "--model.geometry_encoder.dim 66": "model.geometry_encoder.dim: must be a multiple of 4 (position code), got 66",
+    "--model.action_head.type flow --model.action_head.num_heads 7": (
+        "model.action_head.num_heads: must divide hidden_dim (256), got 7"
+    ),
     "--seed abc": "seed: must be an integer, got 'abc'",
     "--seed 1.5": "seed: must be an integer, got '1.5'",
     "--seed 1e3": "seed: must be an integer, got '1e3'",

@@ -12,6 +12,7 @@ from torch import nn
 from vla.batches import ActionBatch
 from vla.conf.models.atlas import AtlasVLAConfig
 from vla.conf.models.components import ChunkHeadConfig, FlowHeadConfig, LLMConfig
+from vla.errors import UserError
 from vla.models.freezing import apply_stage
 from vla.models.materialize import get_model
 from vla.models.vlas.atlas import AtlasVLA
@@ -218,6 +219,15 @@ def test_pretrained_weights_from_local_files(
         assert all(torch.equal(expected[key], found[key]) for key in expected)
     assert all(p.dtype == torch.float32 and not p.is_meta for p in model.parameters())
     model(make_batch(config)).step_loss.mean().backward()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt", "README.md"])
+def test_vggt_weights_that_cannot_be_read(name: str, tiny_config: AtlasVLAConfig, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("hello\nworld")
+    vggt = replace(tiny_config.vggt, weights=str(tmp_path / name))
+    with pytest.raises(UserError, match=r"^model\.vggt\.weights: can't be loaded: ") as caught:
+        get_model(replace(tiny_config, pretrained=True, vggt=vggt))
+    assert "\n" not in str(caught.value)
 
 
 def test_assets_rebuild_a_model_without_its_weights(tiny_config: AtlasVLAConfig, tmp_path: Path) -> None:

@@ -45,3 +45,11 @@ def test_missing_weights_end_the_run_in_one_line(launcher: list[str], tmp_path: 
     )
     assert launcher or "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    from vla.training import pretrain
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(cli.UserError, match=r"^run_root_dir: .* can't be written \("):
+        pretrain.run(PretrainConfig(run_root_dir=tmp_path / "file", device="cpu"))

@@ -4,7 +4,8 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -95,6 +96,24 @@ def download_file(name: str, files: tuple[str, ...] = WEIGHT_FILES) -> str:
         except EntryNotFoundError:
             continue
     raise WeightsNotFound(f"'{name}' on the Hugging Face hub holds none of {', '.join(files)}")
+
+
+@contextmanager
+def reading_weights(field: str) -> Iterator[None]:
+    """Around reading what `find_weights` found: a file that is damaged, or of something else, is a UserError.
+
+    Args:
+        field: the configuration field that names the weights; the error's one line begins with it.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{field}: can't be loaded: {reason}") from error
 
 
 def _looks_like_path(name: str) -> bool:

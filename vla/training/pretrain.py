@@ -105,7 +105,10 @@ def _dry_run(config: PretrainConfig) -> int:
 def _logging_to(run_dir: Path) -> Iterator[None]:
     """Keep the console's lines in the run's folder; a run that the user has to correct first leaves no folder."""
     is_new = not run_dir.exists()
-    log_file = log_to_file(run_dir / "console.log")
+    try:
+        log_file = log_to_file(run_dir / "console.log")
+    except OSError as error:
+        raise UserError(f"run_root_dir: {run_dir} can't be written ({error.strerror})") from error
     try:
         yield
     except UserError:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vla.conf.models.components import LLMConfig
+from vla.errors import UserError
 from vla.models.backbones import llm
 from vla.models.backbones.llm import LLMBackbone
 from vla.models.backbones.tokenizers import InstructionTokenizer, get_tokenizer
@@ -83,6 +84,14 @@ def test_from_a_folder(backbone: LLMBackbone, folder: Path) -> None:
     assert loaded.tokenize(["open"]).input_ids.tolist() == inputs.input_ids.tolist()
 
 
+def test_damaged_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"^model\.llm\.weights: can't be loaded: ") as caught:
+        LLMBackbone(LLMConfig(weights=str(folder)), 16, weights=str(folder))
+    assert "\n" not in str(caught.value)
+
+
 def test_shapes_of_a_folder_without_its_weights(folder: Path) -> None:
     with torch.device("meta"):
         assert LLMBackbone(LLMConfig(weights=str(folder)), 16).hidden_size == 32
@@ -97,12 +106,12 @@ def test_assets_rebuild_it(backbone: LLMBackbone, tmp_path: Path) -> None:
 
 def test_gguf_names_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llm, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="pip install gguf accelerate"):
+    with pytest.raises(UserError, match="pip install gguf accelerate"):
         LLMBackbone(CONFIG, 16, weights="model.gguf")
 
 
 def test_vocabulary_must_hold_the_tokenizer() -> None:
-    with pytest.raises(ValueError, match=r"model.llm.tokenizer: has 259 ids, .* vocabulary is 100"):
+    with pytest.raises(UserError, match=r"model.llm.tokenizer: has 259 ids, .* vocabulary is 100"):
         LLMBackbone(replace(CONFIG, vocab_size=100), 16)
 
 
@@ -128,7 +137,7 @@ def test_bytes_tokenizer_round_trip(tmp_path: Path) -> None:
 
 
 def test_no_tokenizer(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^model.llm.tokenizer: no tokenizer in .*'bytes'$"):
+    with pytest.raises(UserError, match=r"^model.llm.tokenizer: no tokenizer in .*'bytes'$"):
         get_tokenizer(str(tmp_path))
 
 

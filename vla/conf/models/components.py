@@ -80,6 +80,7 @@ class GeometryEncoderConfig:
     def __post_init__(self) -> None:
         require("layers", bool(self.layers), "must name at least one aggregator layer", self.layers)
         require_positive(self, "dim", "num_points")
+        require("dim", self.dim % 4 == 0, "must be a multiple of 4 (position code)", self.dim)
         require_nonnegative(self, "pool_size", "temporal_layers")
         require_choice(self, "tokens", ("patch", "frame"))
 
@@ -181,4 +182,8 @@ class FlowHeadConfig(ActionHeadConfig):
         require_choice(self, "solver", ("euler", "midpoint"))
         require_choice(self, "time_sampling", ("uniform", "beta"))
         require_positive(self, "num_layers", "num_heads", "num_solver_steps")
+        require(
+            "num_heads", self.hidden_dim % self.num_heads == 0, f"must divide hidden_dim ({self.hidden_dim})",
+            self.num_heads,
+        )  # fmt: skip
         require_fraction(self, "dropout")

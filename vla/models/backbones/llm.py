@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vla.conf.models.components import LLMConfig
+from vla.errors import UserError
 from vla.models.backbones.tokenizers import BYTES, InstructionTokenizer, TokenizedText, get_tokenizer
+from vla.models.weights_source import reading_weights
 from vla.torchvision_shim import prepare_torchvision
 
 prepare_torchvision()
@@ -31,8 +33,8 @@ class LLMBackbone(nn.Module):
         assets: Folder written by `save_assets`: shapes and tokenizer come from it, and no weights are loaded.
 
     Raises:
-        ValueError: The tokenizer can't be had, or has more ids than the model.
-        ImportError: A GGUF file is to be loaded without the packages for it.
+        UserError: The tokenizer can't be had, or has more ids than the model; the weights can't be read, or are a GGUF
+            file and the packages for it are not installed.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class LLMBackbone(nn.Module):
         self.tokenizer = get_tokenizer(_tokenizer_source(config, weights, assets))
         vocabulary: int = model.config.vocab_size
         if len(self.tokenizer) > vocabulary:
-            raise ValueError(
+            raise UserError(
                 f"model.llm.tokenizer: has {len(self.tokenizer)} ids, but the model's vocabulary is {vocabulary}"
             )
         self._encoder = InstructionTokenizer(self.tokenizer, max_tokens)
@@ -126,12 +128,12 @@ def _load_model(weights: str) -> nn.Module:
     if weights.endswith(".gguf"):
         lacking = [name for name in _GGUF_NEEDS if find_spec(name) is None]
         if lacking:
-            raise ImportError(
+            raise UserError(
                 f"model.llm.weights: reading a GGUF file needs {' and '.join(lacking)}: pip install {' '.join(lacking)}"
             )
         options["gguf_file"] = Path(weights).name
         weights = str(Path(weights).parent)
-    with _without_load_report():
+    with _without_load_report(), reading_weights("model.llm.weights"):
         return AutoModel.from_pretrained(weights, **options)
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
 from vla.torchvision_shim import prepare_torchvision
 
@@ -33,7 +34,7 @@ def get_tokenizer(source: str) -> Any:
         source: A folder, a `.gguf` file, a Hugging Face id, or `bytes`: UTF-8 bytes, 259 ids, no files needed.
 
     Raises:
-        ValueError: The source holds no tokenizer.
+        UserError: The source holds no tokenizer.
     """
     if source == BYTES:
         from transformers import ByT5Tokenizer
@@ -47,7 +48,7 @@ def get_tokenizer(source: str) -> Any:
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
+        raise UserError(
             f"model.llm.tokenizer: no tokenizer in '{source}' ({reason}); pass --model.llm.tokenizer DIR or 'bytes'"
         ) from error
 

@@ -126,7 +126,10 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         return _read_safetensors(path)
     if path.suffix not in (".pt", ".pth", ".bin"):
         raise ValueError(f"{path}: expected a .safetensors, .pt, .pth or .bin file")
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of whatever kind the unpickler stumbles over
+        raise ValueError(f"{path}: can't be read as a PyTorch file ({type(error).__name__})") from error
     for name in _WRAPPERS:  # training checkpoints wrap the weights
         if isinstance(weights, Mapping) and isinstance(weights.get(name), Mapping):
             weights = weights[name]

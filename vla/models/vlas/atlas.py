@@ -23,7 +23,7 @@ from vla.models.components.fusion import get_fusion
 from vla.models.components.geometry_encoder import GeometryEncoder
 from vla.models.vggt import VGGT
 from vla.models.vggt.weights import load_vggt
-from vla.models.weights_source import WeightsRequest, download_file, find_weights
+from vla.models.weights_source import WeightsRequest, download_file, find_weights, reading_weights
 
 VISION, LANGUAGE = "vision_backbone", "llm_backbone"
 PROPRIO_DIM = 8  # LIBERO: end-effector position 3, axis-angle rotation 3, finger positions 2
@@ -245,7 +245,8 @@ def _get_vggt(config: AtlasVLAConfig, weights: str | None) -> VGGT:
         return VGGT(spec)
     with torch.device("meta"):
         vggt = VGGT(spec)
-    load_vggt(vggt, download_file(weights, _VGGT_FILES))
+    with reading_weights("model.vggt.weights"):
+        load_vggt(vggt, download_file(weights, _VGGT_FILES))
     return vggt
 
 
