@@ -15,10 +15,12 @@ import sys
 from vla.conf import cli
 from vla.conf.closed_loop import ClosedLoopConfig
 from vla.conf.evaluate import EvaluateConfig
+from vla.overwatch import limit_busy_waiting
 
 
 def main(config: EvaluateConfig) -> int:
     """Evaluate on held-out episodes; returns the exit code."""
+    limit_busy_waiting()
     from vla.reporting import write_report
     from vla.training.evaluate import run  # imports torch, which --help and configuration errors do without
 
@@ -27,6 +29,7 @@ def main(config: EvaluateConfig) -> int:
 
 def main_closed_loop(config: ClosedLoopConfig) -> int:
     """Evaluate in the simulator; returns the exit code."""
+    limit_busy_waiting()
     from vla.reporting import write_report
     from vla.serving.closed_loop import run
 

@@ -8,10 +8,12 @@ import sys
 
 from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
+from vla.overwatch import limit_busy_waiting
 
 
 def main(config: PretrainConfig) -> int:
     """Train, or show the plan; returns the exit code."""
+    limit_busy_waiting()
     # These import torch, which --help and configuration errors do without.
     from vla.reporting import write_report
     from vla.training.pretrain import run

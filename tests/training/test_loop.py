@@ -57,6 +57,12 @@ def test_steps_and_epochs_of_logs_evaluations_and_saves(tmp_path):
     assert strategy.store.steps() == [5, 10]
 
 
+def test_logs_once_per_epoch(tmp_path):
+    config = replace(toy_config(tmp_path / "run", max_steps=10), log_every_steps=None, log_every_epochs=1)
+    train(config)
+    assert steps_with(config, "train/loss") == [4, 8, 10]
+
+
 def test_max_steps_wins_over_epochs(tmp_path):
     strategy, result = train(toy_config(tmp_path / "run", max_steps=6, epochs=1))
     assert result.global_step == 6 and (strategy.state.epoch, strategy.state.step_in_epoch) == (1, 2)

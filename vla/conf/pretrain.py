@@ -71,7 +71,8 @@ class PretrainConfig:
     seed: int = 7  # of new weights, the order of samples, and noise
     device: str = "auto"  # auto (CUDA when there is any) | cpu | cuda
     deterministic: bool = False  # deterministic kernels, or an error where there is none
-    log_every_steps: int = 10  # optimizer steps between two log lines and entries of metrics.jsonl
+    log_every_steps: int | None = 10  # optimizer steps between two log lines and entries of metrics.jsonl
+    log_every_epochs: int | None = None  # the same in epochs
     trackers: tuple[str, ...] = ("jsonl", "tensorboard")  # jsonl, tensorboard, wandb; jsonl is always written
     wandb_project: str = "vla"  # Weights & Biases: project
     wandb_entity: str | None = None  # Weights & Biases: user or team; none: the default one
@@ -83,7 +84,7 @@ class PretrainConfig:
     world_size: int | None = None  # dry run: number of processes to plan for; none: those of the launcher
 
     def __post_init__(self) -> None:
-        require_positive(self, "log_every_steps", "world_size")
+        require_positive(self, "log_every_steps", "log_every_epochs", "world_size")
         require_choice(self, "device", ("auto", "cpu", "cuda"))
         for tracker in self.trackers:
             require("trackers", tracker in TRACKERS, f"must be of {', '.join(TRACKERS)}", tracker)

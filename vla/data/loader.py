@@ -1,7 +1,9 @@
 """The DataLoader: samples read ahead by worker processes, in the sampler's order, with errors that say what failed."""
 
+import atexit
 import signal
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -95,6 +97,18 @@ def _leave_signals_to_parent(worker: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
+# Iterators whose workers may still run when the program ends.
+_READING: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+@atexit.register
+def _kill_workers() -> None:
+    """At the end of the program Python asks leftover processes to terminate and waits: workers would not listen."""
+    for batches in list(_READING):
+        for worker in getattr(batches, "_workers", []):
+            worker.kill()
+
+
 class _Failure:
     """An exception on its way from a worker; a raised one would arrive wrapped in a traceback."""
 
@@ -186,7 +200,10 @@ def _unpack(batch: Batch, small: list[np.ndarray | None]) -> Batch:
 
 class _Loader(DataLoader):
     def __iter__(self) -> "_Checked":  # type: ignore[override]
-        return _Checked(super().__iter__(), self._stop_workers)
+        batches = super().__iter__()
+        if self.num_workers:
+            _READING.add(batches)
+        return _Checked(batches, self._stop_workers)
 
     def _stop_workers(self) -> None:
         """Stop them now: left to garbage collection after an error, each would be waited for for five seconds."""

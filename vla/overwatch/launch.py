@@ -35,6 +35,15 @@ def read_launch(environment: Mapping[str, str] | None = None) -> Launch:
     return Launch()
 
 
+def limit_busy_waiting() -> None:
+    """Let OpenMP threads that wait for each other sleep soon. Call it before torch is imported.
+
+    GNU OpenMP, which torch's CPU builds use, spins for minutes by default: with any other program on the machine's
+    cores, threads then burn the time that the one they wait for would need, and training slows down tenfold.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+
+
 def rendezvous(environment: Mapping[str, str] | None = None) -> tuple[str, int]:
     """Address and port at which the processes meet: MASTER_ADDR and MASTER_PORT, or made from a Slurm job's."""
     env = os.environ if environment is None else environment

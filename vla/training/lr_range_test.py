@@ -1,10 +1,15 @@
 """Learning-rate range test (Smith, arXiv 1506.01186): which rates make the loss fall, found in a few steps."""
 
+import json
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 
+from vla.conf.lr_range_test import LRRangeTestConfig
+from vla.overwatch.distributed import destroy_distributed, initialize_distributed
 from vla.training.strategies.base_strategy import TrainStrategy
 from vla.training.window import weigh_window
 
@@ -60,3 +65,29 @@ def _steepest(rates: list[float], losses: list[float]) -> float | None:
     slopes = torch.gradient(torch.tensor(losses), spacing=(torch.tensor(rates).log(),))[0]
     place = int(slopes.argmin())
     return rates[place] if slopes[place] < 0 else None
+
+
+def run(config: LRRangeTestConfig, plot: Callable[[list[float], list[float], float | None, Path], None]) -> int:
+    """The program behind scripts/lr_range_test.py. Every process of a launcher calls this.
+
+    Args:
+        config: the run to find a learning rate for, and the range.
+        plot: draws rates, losses and suggestion into a file.
+    """
+    from vla.training.pretrain import build_strategy
+
+    test = replace(config, run_id=f"{config.resolved_run_id}+lr-range-test", resume=None)
+    dist = initialize_distributed(config.device)
+    try:
+        strategy = build_strategy(test, dist)
+        result = lr_range_test(strategy, start=config.range_start, end=config.range_end, steps=config.range_steps)
+    finally:
+        destroy_distributed(dist)
+    if dist.is_main:
+        test.run_dir.mkdir(parents=True, exist_ok=True)
+        (test.run_dir / "lr_range_test.json").write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+        picture = test.run_dir / "lr_range_test.png"
+        plot(result.learning_rates, result.losses, result.suggestion, picture)
+        found = "the loss never falls" if result.suggestion is None else f"suggestion {result.suggestion:.2e}"
+        print(f"learning rate: {found} (where the loss falls most steeply); {picture}")
+    return 0

@@ -29,7 +29,7 @@ class Monitor:
         self.sums, self.clock = WeightedSums(), clock
         self.tracker_state: dict[str, Any] = {}
         self._config, self._dist, self._state = config, dist, state
-        self._interval = Interval(steps=config.log_every_steps)
+        self._interval = Interval(config.log_every_steps, config.log_every_epochs)
         self._learning_rate = 0.0
 
     def __enter__(self) -> "Monitor":

@@ -13,7 +13,7 @@ from vla.data.materialize import get_datasets
 from vla.data.processor import Processor
 from vla.errors import UserError
 from vla.models.base import BaseModel
-from vla.models.freezing import GroupRow, apply_stage, format_table
+from vla.models.freezing import GroupRow, apply_stage, format_table, parameter_table
 from vla.models.materialize import get_model
 from vla.overwatch import initialize_overwatch, log_to_file
 from vla.overwatch.distributed import DistState, broadcast_object, destroy_distributed, initialize_distributed
@@ -24,6 +24,7 @@ from vla.training.inference import build_model
 from vla.training.materialize import get_task, get_train_strategy
 from vla.training.result import NonFiniteError, TrainingResult
 from vla.training.seeding import seed_everything, set_deterministic
+from vla.training.strategies.base_strategy import TrainStrategy
 from vla.training.trackers import check_trackers
 
 overwatch = initialize_overwatch(__name__)
@@ -65,7 +66,15 @@ def run(config: PretrainConfig, write_report: Callable[[Path], Path] | None = No
 
 
 def train(config: PretrainConfig, dist: DistState) -> TrainingResult:
-    """Build everything, and train. The run folder is made as soon as nothing of the user's can be wrong any more."""
+    """Build everything, and train. The run's files are written once nothing of the user's can be wrong any more."""
+    strategy = build_strategy(config, dist)
+    if dist.is_main:
+        _write_run_files(config, parameter_table(strategy.model), dist)
+    return strategy.run_training()
+
+
+def build_strategy(config: PretrainConfig, dist: DistState) -> TrainStrategy:
+    """Data, model and strategy of a run, ready to train from its start or from the checkpoint to resume."""
     check_trackers(config)
     set_deterministic(config.deterministic)
     seed_everything(config.seed)
@@ -76,12 +85,9 @@ def train(config: PretrainConfig, dist: DistState) -> TrainingResult:
     model = _get_model(config, resume_from)
     rows = apply_stage(model, config.stage_config)
     overwatch.info(f"stage {config.stage.value} of {type(config.model).model_id}\n{format_table(rows)}")
-    task = get_task(config.model, datasets.processor)
     strategy = get_train_strategy(config, model, dist)
-    strategy.run_setup(task, datasets, resume_from)
-    if dist.is_main:
-        _write_run_files(config, rows, dist)
-    return strategy.run_training()
+    strategy.run_setup(get_task(config.model, datasets.processor), datasets, resume_from)
+    return strategy
 
 
 def summarise(config: PretrainConfig, dist: DistState, result: TrainingResult) -> None:
