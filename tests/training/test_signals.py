@@ -18,7 +18,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 import toys
-strategy = toys.toy_strategy(toys.resumable_config(Path(sys.argv[1])))
+strategy = toys.toy_strategy(toys.resumable_config(Path(sys.argv[1]), workers=int(sys.argv[2])))
 step = strategy.train_step
 strategy.train_step = lambda *arguments: (time.sleep(0.3), step(*arguments))
 result = strategy.run_training()
@@ -26,11 +26,12 @@ print(result.reason, result.global_step, result.interrupted)
 """
 
 
-def start(run_dir: Path) -> subprocess.Popen:
+def start(run_dir: Path, workers: int = 0, **options: bool) -> subprocess.Popen:
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(run_dir)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-c", PROGRAM, str(run_dir), str(workers)], text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+        **options,
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while CheckpointStore(run_dir).steps()[-1:] < [2]:
@@ -43,11 +44,23 @@ def start(run_dir: Path) -> subprocess.Popen:
 def test_stop_and_resume(tmp_path, number):
     process = start(tmp_path / "stopped")
     process.send_signal(number)
+    assert_stops_and_resumes(process, number, tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_signal_to_the_process_group(tmp_path, number):
+    """Batch systems and terminals signal the workers that read data, too: they must live until the run is saved."""
+    process = start(tmp_path / "stopped", workers=1, start_new_session=True)
+    os.killpg(process.pid, number)
+    assert_stops_and_resumes(process, number, tmp_path, workers=1)
+
+
+def assert_stops_and_resumes(process: subprocess.Popen, number: signal.Signals, tmp_path: Path, workers: int = 0):
     out, err = process.communicate(timeout=60)
     reason, step, interrupted = out.split()
     assert process.returncode == 0 and reason == number.name and interrupted == "True" and 2 <= int(step) < 12
     assert f"{number.name}: stopping after this step, and saving" in err
-    config = resumable_config(tmp_path / "stopped")
+    config = resumable_config(tmp_path / "stopped", workers=workers)
     checkpoint = resolve_resume(config.run_dir, "auto")
     assert checkpoint == CheckpointStore(config.run_dir).path(int(step))
     toy_strategy(config, resume_from=checkpoint).run_training()
