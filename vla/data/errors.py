@@ -7,8 +7,8 @@ class BadEpisode(UserError):  # noqa: N818 - the name says what is bad
     """An episode (or a whole file of them) that can't be trained on, e.g. `a_demo.hdf5: demo_3: no 'actions'`."""
 
 
-class SampleError(RuntimeError):
-    """Reading one sample failed for a reason that the dataset doesn't know; the message names the sample.
+class SampleError(UserError):
+    """Reading one sample failed for a reason that the dataset doesn't know; the message names the sample and the cause.
 
     `details` is the traceback of the process that read it.
     """

@@ -45,10 +45,10 @@ class Processor:
     def __post_init__(self) -> None:
         for name in ("actions", "proprio") if self.config.proprio else ("actions",):
             if name not in self.statistics:
-                raise ValueError(f"processor: no statistics of {name}")
+                raise UserError(f"model.processor.{name}: the data has no statistics of {name}")
         if len(self.statistics["actions"]) != self.config.action_dim:
-            raise ValueError(
-                f"processor.action_dim: the data has {len(self.statistics['actions'])} dimensions, "
+            raise UserError(
+                f"model.processor.action_dim: the data has {len(self.statistics['actions'])} dimensions, "
                 f"got {self.config.action_dim}"
             )
 

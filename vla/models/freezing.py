@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vla.conf.stage import StageConfig
+from vla.errors import UserError
 from vla.models.base import BaseModel
 
 
@@ -30,18 +31,18 @@ def apply_stage(model: BaseModel, stage: StageConfig) -> list[GroupRow]:
         A row per module group.
 
     Raises:
-        ValueError: A group is unknown, or nothing would train.
+        UserError: A group is unknown, or nothing would train.
     """
     groups = model.module_groups()
     for name in stage.trainable:
         if name not in groups:
-            raise ValueError(f"trainable: must be of {', '.join(groups)}, got {name!r}")
+            raise UserError(f"trainable: must be of {', '.join(groups)}, got {name!r}")
     unused = model.unused_parameters()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(False if name in unused else _group_of(name, groups) in stage.trainable)
     rows = parameter_table(model)
     if not any(row.trainable for row in rows):
-        raise ValueError(f"trainable: nothing would train, got {stage.trainable!r}; name some of {', '.join(groups)}")
+        raise UserError(f"trainable: nothing would train, got {stage.trainable!r}; name some of {', '.join(groups)}")
     model.frozen_groups = frozenset(groups) - frozenset(stage.trainable)
     model.train(model.training)
     return rows

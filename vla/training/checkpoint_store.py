@@ -117,7 +117,7 @@ def find_checkpoint(path: Path, prefer: str = "last") -> Path:
     best = store.best() if prefer == "best" else None
     found = best or store.newest()
     if found is None:
-        raise UserError(f"no complete checkpoint in {store.folder}")
+        raise UserError(f"no complete checkpoint in {store.folder}; name a run's folder, or one of its checkpoints")
     return found
 
 
@@ -134,7 +134,10 @@ def resolve_resume(run_dir: Path, resume: str | None) -> Path | None:
     if resume == "auto":
         return CheckpointStore(run_dir).newest()
     if resume is not None:
-        return find_checkpoint(Path(resume))
+        try:
+            return find_checkpoint(Path(resume))
+        except UserError as error:
+            raise UserError(f"resume: {error}") from None
     if CheckpointStore(run_dir).steps():
         raise UserError(f"run_id: {run_dir} already holds checkpoints; pass --resume auto or another --run_id")
     return None

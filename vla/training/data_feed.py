@@ -11,6 +11,7 @@ from vla.conf.pretrain import PretrainConfig
 from vla.data.loader import get_dataloader
 from vla.data.materialize import Datasets
 from vla.data.samplers import DistributedSampler, ResumableSampler, SplitModalitySampler
+from vla.errors import UserError
 from vla.overwatch.distributed import DistState
 from vla.training.metrics import StepClock
 from vla.training.seeding import preserved_rng
@@ -48,8 +49,11 @@ class DataFeed:
 
     def __init__(self, datasets: Datasets, config: PretrainConfig, dist: DistState, clock: StepClock) -> None:
         self.datasets, self._config, self._dist, self._clock = datasets, config, dist, clock
+        try:
+            self._accumulation = config.stage_config.grad_accumulation_steps(dist.world_size)
+        except ValueError as error:
+            raise UserError(f"model.{config.stage.field_name}.{error}") from None
         self.sampler = get_sampler(datasets.train, config, dist)
-        self._accumulation = config.stage_config.grad_accumulation_steps(dist.world_size)
         self._loaders: dict[str, DataLoader] = {}  # with worker processes, which stay from epoch to epoch
 
     def __enter__(self) -> "DataFeed":
