@@ -39,10 +39,17 @@ class ActingPolicy(Protocol):
         actor: remote (`act` is called) | expert (it lives in the simulator's process).
     """
 
-    name: str
-    fingerprint: str
-    chunk_size: int
-    actor: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def chunk_size(self) -> int: ...
+
+    @property
+    def actor(self) -> str: ...
 
     def act(self, inputs: list[PolicyInput]) -> np.ndarray:
         """Actions float [B, chunk, 7] for the present and the coming steps, in the simulator's units.
@@ -108,7 +115,7 @@ class Policy:
     def act(self, inputs: list[PolicyInput]) -> np.ndarray:
         """See `ActingPolicy`."""
         parts = [inputs[i : i + self.max_batch] for i in range(0, len(inputs), self.max_batch)]
-        return np.concatenate([self.to_environment(self._predict(part)) for part in parts])
+        return np.concatenate([self.to_environment(self.predict(self.batch(part))) for part in parts])
 
     def to_environment(self, actions: Tensor) -> np.ndarray:
         """Actions [..., 7] in model space to the simulator's: motion as stored, the gripper as it is.
@@ -121,9 +128,10 @@ class Policy:
         return environment.numpy()
 
     @torch.no_grad()
-    def _predict(self, inputs: list[PolicyInput]) -> Tensor:
-        """[B, chunk, 7] in model space."""
-        return self.model.predict(self.task.prepare(self.batch(inputs), self.device))
+    def predict(self, batch: ActionBatch) -> Tensor:
+        """Actions [B, chunk, 7] in model space for a batch as the training's collator gives it."""
+        model: Any = self.model  # `predict` is one of the action models' own
+        return model.predict(self.task.prepare(batch, self.device))
 
     def batch(self, inputs: list[PolicyInput]) -> ActionBatch:
         """Observations as the training's collator gives them, with actions of zero."""

@@ -9,9 +9,11 @@ import h5py
 import numpy as np
 import torch
 
+from vla.batches import ActionBatch
 from vla.conf.datasets import LiberoConfig
 from vla.data.datasets.hdf5_index import Episode as StoredEpisode
 from vla.data.datasets.hdf5_index import scan
+from vla.data.datasets.libero import LiberoDataset
 from vla.data.datasets.libero_format import CAMERA_SUFFIX
 from vla.data.materialize import get_datasets
 from vla.evaluation.simulator.audit import PREPROCESSING
@@ -44,6 +46,7 @@ def check_preprocessing(policy: Policy, root: Path | None = None) -> Check:
     processor = policy.processor
     episodes = scan(config, processor.config.cameras, processor.config.proprio).episodes
     datasets = get_datasets(config, policy.config.model, processor)
+    assert isinstance(datasets.train, LiberoDataset)
     refs = datasets.train.episodes
     worst, where = 0.0, ""
     for number in np.linspace(0, len(refs) - 1, NUM_SAMPLES).round().astype(int):
@@ -51,9 +54,8 @@ def check_preprocessing(policy: Policy, root: Path | None = None) -> Check:
         for step in {0, ref.length // 2}:
             asked = observed(config.root / ref.file, episodes[number], step, policy)
             batch = datasets.collator([datasets.train[ref.first_sample + step]])
-            batch.rng_seeds = torch.tensor([rng_seed(asked)])
-            with torch.no_grad():
-                predicted = policy.model.predict(policy.task.prepare(batch, policy.device))
+            assert isinstance(batch, ActionBatch)
+            predicted = policy.predict(replace(batch, rng_seeds=torch.tensor([rng_seed(asked)])))
             difference = float(np.abs(policy.act([asked])[0] - policy.to_environment(predicted)[0]).max())
             if not difference <= worst:  # NaN counts as a difference
                 worst, where = difference, f" ({ref.file} {ref.demo} step {step})"

@@ -29,7 +29,7 @@ def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 def describe_environment(dist: DistState) -> dict[str, Any]:
     """Versions, hardware and command as JSON values."""
-    devices = {}
+    devices: dict[str, Any] = {}
     if torch.cuda.is_available():
         devices["gpu"] = torch.cuda.get_device_name()
         devices["gpu_memory_gib"] = round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1)

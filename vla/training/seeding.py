@@ -31,12 +31,13 @@ def set_deterministic(enabled: bool) -> None:
 def get_rng_state() -> dict[str, Tensor]:
     """State of every generator of this process; the keys are `rng.python`, `rng.numpy`, `rng.torch`, `rng.cuda`."""
     _, words, gauss = random.getstate()
-    _, keys, position, has_gauss, cached = np.random.get_state()
+    numpy_state = np.random.get_state(legacy=False)
+    keys, position = numpy_state["state"]["key"], numpy_state["state"]["pos"]
     state = {
         "rng.python": torch.tensor(words, dtype=torch.int64),
         "rng.python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
-        "rng.numpy": torch.from_numpy(np.concatenate([keys.astype(np.int64), [position, has_gauss]])),
-        "rng.numpy_gauss": torch.tensor([cached], dtype=torch.float64),
+        "rng.numpy": torch.from_numpy(np.concatenate([keys.astype(np.int64), [position, numpy_state["has_gauss"]]])),
+        "rng.numpy_gauss": torch.tensor([numpy_state["gauss"]], dtype=torch.float64),
         "rng.torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available() and torch.cuda.is_initialized():

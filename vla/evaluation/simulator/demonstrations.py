@@ -103,8 +103,8 @@ def check_replay(suite: str, root: Path | None) -> Check:
             folder of another suite) the expert plays an episode of task 0 that is then played again.
     """
     load_libero()
-    for task in list_tasks(suite) if root is not None else ():
-        path = find_demonstration_file(root, task.name)
+    for task in list_tasks(suite):
+        path = None if root is None else find_demonstration_file(root, task.name)
         if path is not None:
             env = LiberoEnv(task, cameras=())
             try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def small(frame: np.ndarray) -> np.ndarray:
 
 def record_golden_frames(suites: tuple[str, ...], path: Path = FOLDER / FRAMES) -> Path:
     """Write the frames that later runs are compared with; for a checked simulator only."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for suite in suites:
         observation, state = observe_start(suite, RENDER_SIZE)
         arrays[f"{suite}.state"], arrays[f"{suite}.proprio"] = state, observation.proprio
