@@ -53,7 +53,7 @@ class ActionSpace:
         return actions * actions.new_tensor([factor for _, factor in readable_units(self.units)])
 
     @property
-    def readable_names(self) -> list[str]:
+    def readable_units(self) -> list[str]:
         """Unit of every dimension of `readable`."""
         return [unit for unit, _ in readable_units(self.units)]
 
@@ -76,7 +76,7 @@ def action_metrics(space: ActionSpace, predicted: Tensor, demonstrated: Tensor, 
     l1_baseline = masked_l1(space.readable(baseline.double()).expand_as(target), target, everything)
     dimensions: list[dict[str, Any]] = [
         {"name": name, "unit": unit, "l1": l1[i].item(), "l1_baseline": l1_baseline[i].item()}
-        for i, (name, unit) in enumerate(zip(space.names[:-1], space.readable_names, strict=False))
+        for i, (name, unit) in enumerate(zip(space.names[:-1], space.readable_units, strict=False))
     ]
     closed = (demonstrated[:, -1] > 0).double().mean()
     metrics: dict[str, Any] = {

@@ -126,7 +126,7 @@ def _write_episode(path: Path, datasets: Datasets, processor: Processor, found: 
             demonstrated=space.readable(torch.from_numpy(found.demonstrated[:length])).numpy(),
             predicted=space.readable(torch.from_numpy(found.predicted[:length])).numpy(),
             names=np.array(space.names),
-            units=np.array(space.readable_names),
+            units=np.array(space.readable_units),
             instruction=np.array(samples[0]["instruction"]),
             label=np.array(dataset.sample_label(0).rpartition(" ")[0]),  # without the step
             frames=frames,

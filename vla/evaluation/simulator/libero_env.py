@@ -254,10 +254,6 @@ class LiberoEnv:
             self._geoms[name] = np.flatnonzero(np.isin(model.geom_bodyid, list(members)) & (model.geom_contype != 0))
         return self._geoms[name]
 
-    def succeeded(self) -> bool:
-        """Whether the goal holds now."""
-        return bool(self.inner._check_success())
-
     def close(self) -> None:
         """Free the simulator and its OpenGL context."""
         self._control.close()
