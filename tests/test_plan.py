@@ -1,7 +1,6 @@
 """The plan of a dry run: exact where it counts, honest where it can't, fast, and without a trace on disk."""
 
 import io
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from vla.conf.models import ModelRegistry
 from vla.conf.models.atlas import VGGTTinyConfig
 from vla.conf.models.base import ModelConfig
 from vla.conf.pretrain import PretrainConfig
-from vla.conf.registry import available
 from vla.conf.stage import Stage, StageConfig
 from vla.conf.strategies import FSDPFullShardConfig, FSDPShardGradOpConfig, StrategyConfig
 from vla.errors import UserError
@@ -159,16 +157,12 @@ def test_a_model_that_cannot_be_counted_is_said_in_words(monkeypatch: pytest.Mon
     assert "unknown" in _text(plan) and "activations are not known" in _text(plan, 200)
 
 
-@pytest.mark.parametrize("model_id", available(ModelConfig))
-def test_any_registered_model_in_seconds(model_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("member", list(ModelRegistry), ids=lambda member: member.model_id)
+def test_any_registered_model(member: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    model = ModelConfig.get_choice_class(model_id)()
-    if model_id not in {member.value.model_id for member in ModelRegistry} or type(model).task != "action":
-        pytest.skip("no example batch for its task")
-    start = time.process_time()
+    model = member.value()
     plan = make_plan(PretrainConfig(model=model, dataset=NO_DATA))
     text = _text(plan)
-    assert time.process_time() - start < 15
     assert plan.memory.activations
     assert sum(row.trainable for row in plan.groups) > 0
     assert all(name in text for name in model.module_groups)

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from vla.conf import cli
-from vla.conf.datasets import DatasetConfig
-from vla.conf.models import ModelConfig
+from vla.conf.datasets import DatasetConfig, DatasetRegistry
+from vla.conf.models import ModelConfig, ModelRegistry
 from vla.conf.pretrain import PretrainConfig
-from vla.conf.registry import available, resolve_target
+from vla.conf.registry import resolve_target
 from vla.data.materialize import get_datasets
 
-DATASETS = available(DatasetConfig)
+DATASETS = [member.dataset_id for member in DatasetRegistry]
 
 
 def dataset_config(dataset_id: str, root: Path | None) -> DatasetConfig:
@@ -22,7 +22,7 @@ def dataset_config(dataset_id: str, root: Path | None) -> DatasetConfig:
 
 def model_for(config: DatasetConfig) -> ModelConfig:
     """Some model of the dataset's task."""
-    models = [ModelConfig.get_choice_class(name) for name in available(ModelConfig)]
+    models = [member.value for member in ModelRegistry]
     return next(model for model in models if model.task == type(config).task)()
 
 

@@ -9,15 +9,14 @@ import pytest
 
 from vla.conf import cli
 from vla.conf.datasets import LiberoMiniConfig
-from vla.conf.models import ModelConfig
+from vla.conf.models import ModelConfig, ModelRegistry
 from vla.conf.pretrain import CheckpointConfig, EvaluationConfig, LoaderConfig, PretrainConfig
-from vla.conf.registry import available
 from vla.conf.stage import Stage
 from vla.models.freezing import apply_stage
 from vla.models.materialize import get_model
 
 SMALL = 20_000_000  # parameters that train in seconds on a CPU
-MODELS = available(ModelConfig)
+MODELS = [member.model_id for member in ModelRegistry]
 DEMONSTRATIONS = sorted(LiberoMiniConfig().root.glob("*_demo.hdf5"))
 
 

@@ -1,25 +1,20 @@
 """What every registered model promises, on the meta device: nothing is allocated, whatever its size."""
 
-import time
-
 import pytest
 import torch
 from torch import nn
 
-from vla.conf.models import ModelConfig
-from vla.conf.registry import available
+from vla.conf.models import ModelRegistry
 from vla.conf.stage import Stage
 from vla.models.base import BaseModel
 from vla.models.freezing import apply_stage, format_table
 from vla.models.materialize import get_model
 
 
-@pytest.fixture(scope="module", params=available(ModelConfig))
+@pytest.fixture(scope="module", params=list(ModelRegistry), ids=lambda member: member.model_id)
 def model(request: pytest.FixtureRequest) -> BaseModel:
-    config = ModelConfig.get_choice_class(request.param)()
-    start = time.monotonic()
+    config = request.param.value()
     model = get_model(config, device="meta")
-    assert time.monotonic() - start < 10
     model.registered_config = config
     return model
 

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,6 @@ def closed_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("closed_endpoint")
 def test_message_without_a_network() -> None:
-    start = time.monotonic()
     with pytest.raises(WeightsNotFound) as caught:
         find_weights([LLAMA])
     assert str(caught.value) == (
@@ -49,7 +47,6 @@ def test_message_without_a_network() -> None:
         "the hub can't be reached; pass --model.llm.weights DIR, or --model.pretrained false for random weights"
     )
     assert isinstance(caught.value, ValueError)
-    assert time.monotonic() - start < 5
 
 
 def test_offline_asks_nobody_and_names_everything(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -137,9 +136,7 @@ def test_a_huge_log_gives_a_small_page(tmp_path: Path) -> None:
     with (tmp_path / "metrics.jsonl").open("w") as lines:
         for step in range(100_000):
             lines.write(f'{{"global_step": {step}, "train/loss": {1 + step % 7}, "train/grad_norm": 1.5}}\n')
-    start = time.perf_counter()
     path = write_report(tmp_path)
-    assert time.perf_counter() - start < 20
     assert path.stat().st_size < 500_000
 
 

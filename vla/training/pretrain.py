@@ -149,8 +149,11 @@ def _get_model(config: PretrainConfig, resume_from: Path | None) -> BaseModel:
         return build_model(config.model, resume_from, config.seed)
     model = get_model(config.model, seed=config.seed)
     if config.pretrained_checkpoint is not None:
-        folder = find_checkpoint(config.pretrained_checkpoint, prefer="best")
-        groups = load_weights(model, folder)
+        try:
+            folder = find_checkpoint(config.pretrained_checkpoint, prefer="best")
+            groups = load_weights(model, folder)
+        except UserError as error:
+            raise UserError(f"pretrained_checkpoint: {error}") from None
         overwatch.info(f"weights of {', '.join(groups)} from {folder}")
     return model
 
