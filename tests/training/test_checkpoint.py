@@ -91,6 +91,26 @@ def test_weights_of_another_model(run_dir):
         load_weights(model, find_checkpoint(run_dir))
 
 
+def test_tied_weights_are_written_once(tmp_path, monkeypatch):
+    """And load under either name: one is enough."""
+    make = ToyModel.__init__
+
+    def make_tied(model: ToyModel, config: ToyConfig) -> None:
+        make(model, config)
+        model.fusion[1][0].weight = model.fusion[0][0].weight
+
+    monkeypatch.setattr(ToyModel, "__init__", make_tied)
+    config = toy_config(tmp_path / "run")
+    toy_strategy(config).run_training()
+    folder, model = find_checkpoint(config.run_dir), toy_model(config)
+    saved = read_tensors(folder / "model/fusion.safetensors")
+    assert "fusion.0.0.weight" in saved and "fusion.1.0.weight" not in saved
+    with torch.no_grad():
+        model.fusion[0][0].weight.zero_()
+    load_weights(model, folder)
+    assert torch.equal(model.fusion[1][0].weight, saved["fusion.0.0.weight"])
+
+
 def test_a_checkpoint_is_all_that_inference_needs(run_dir, tmp_path):
     config, processor, model = load_for_inference(run_dir)
     folder = CheckpointStore(run_dir).best()
