@@ -14,7 +14,7 @@ from vla.conf.models import ModelRegistry
 from vla.conf.models.atlas import VGGTTinyConfig
 from vla.conf.models.base import ModelConfig
 from vla.conf.pretrain import PretrainConfig
-from vla.conf.stage import Stage, StageConfig
+from vla.conf.stage import ScheduleConfig, Stage, StageConfig
 from vla.conf.strategies import FSDPFullShardConfig, FSDPShardGradOpConfig, StrategyConfig
 from vla.errors import UserError
 from vla.models.base import BaseModel
@@ -25,6 +25,7 @@ from vla.training.memory import Activations, count_activations, estimate_memory,
 from vla.training.optim import get_optimizer, parameter_owners
 from vla.training.plan import Plan, make_plan
 from vla.training.plan_display import print_plan, size, sparkline
+from vla.training.plan_rates import rate_curve
 
 NO_DATA = LiberoSpatialConfig()
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -116,8 +117,8 @@ def test_steps_and_learning_rate_with_data(tmp_path: Path) -> None:
     stage = config.stage_config
     assert plan.num_samples is not None and plan.steps_per_epoch == -(-plan.num_samples // stage.global_batch_size)
     assert plan.total_steps == plan.steps_per_epoch * stage.epochs
-    assert plan.learning_rate_at(0) == 0
-    assert max(map(plan.learning_rate_at, range(plan.total_steps))) == pytest.approx(stage.learning_rate)
+    assert plan.rates.values[0] == 0 and plan.rates.span == f"steps 0 to {plan.total_steps - 1:,}"
+    assert {name: rate for name, _, rate in plan.rates.points}["end of warm-up"] == stage.learning_rate
 
 
 def test_batch_over_processes_and_scaled_learning_rate() -> None:
@@ -138,9 +139,46 @@ def test_a_batch_that_cannot_be_cut_is_an_error_of_one_line() -> None:
 
 def test_without_data_the_number_of_steps_is_unknown() -> None:
     plan = make_plan(_config())
-    assert plan.total_steps is None and plan.key_steps == {}
+    assert plan.total_steps is None
     text = _text(plan)
     assert "unknown (4 epochs)" in text and "--dataset.root" in text
+    assert "in epochs" in text and f"over {plan.rates.span}" in text and sparkline(plan.rates.values) in text
+
+
+@pytest.mark.parametrize(
+    ("schedule", "span", "points"),
+    [
+        (
+            ScheduleConfig("cosine", warmup_steps=2000),
+            "steps 0 to 2,000, then, on another scale, the rest of 50 epochs",
+            {"step 0": 0, "step 2,000": 1, "to epoch 50": 0.5, "epoch 50": 0},
+        ),
+        (
+            ScheduleConfig("linear", warmup_ratio=0.1, min_lr_ratio=0.2),
+            "epochs 0 to 50",
+            {"epoch 5": 1, "epoch 25": 1 - 0.8 * 4 / 9, "epoch 50": 0.2},
+        ),
+        (ScheduleConfig("constant"), "epochs 0 to 50", {"epoch 0": 1, "epoch 25": 1, "epoch 50": 1}),
+        (
+            ScheduleConfig("step", step_size=1000, gamma=0.5, warmup_steps=100),
+            "steps 0 to 3,750, if there are as many",
+            {"step 0": 0, "step 100": 1, "step 1,000": 0.5, "step 2,000": 0.25, "step 3,000": 0.125},
+        ),
+        (
+            ScheduleConfig("multistep", milestones=(400, 800), warmup_ratio=0.1),
+            "steps 0 to 1,000, if there are as many, without the warm-up",
+            {"step 0": 1, "step 400": 0.1, "step 800": 0.01},
+        ),
+    ],
+    ids=lambda value: value.name if isinstance(value, ScheduleConfig) else "",
+)
+def test_learning_rates_of_an_unknown_number_of_steps(
+    schedule: ScheduleConfig, span: str, points: dict[str, float]
+) -> None:
+    curve = rate_curve(schedule, 1.0, None, 50)
+    assert curve.span == span and len(curve.values) == 48
+    assert max(curve.values) == pytest.approx(1, rel=0.01)
+    assert {when: rate for _, when, rate in curve.points} == pytest.approx(points, abs=1e-6)
 
 
 def test_data_that_is_not_there_is_an_error_of_one_line(tmp_path: Path) -> None:

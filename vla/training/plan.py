@@ -20,8 +20,9 @@ from vla.training.example_batch import example_batch
 from vla.training.feature_cache import frozen_sources
 from vla.training.memory import Activations, MemoryEstimate, count_activations, estimate_memory, to_fake
 from vla.training.optim import lr_scale
+from vla.training.plan_rates import RateCurve, rate_curve
 from vla.training.precision import autocast_context
-from vla.training.schedules import get_schedule, warmup_steps
+from vla.training.schedules import warmup_steps
 
 
 @dataclass(frozen=True)
@@ -39,22 +40,11 @@ class Plan:
     memory: MemoryEstimate
     assumptions: list[str] = field(default_factory=list)
 
-    def learning_rate_at(self, step: int) -> float:
-        """Learning rate of optimizer step `step`, counted from 0; `total_steps` must be known."""
-        assert self.total_steps is not None
-        return self.learning_rate * get_schedule(self.config.stage_config.schedule, self.total_steps)(step)
-
     @property
-    def key_steps(self) -> dict[str, int]:
-        """Steps at which a reader wants to know the learning rate, by name; none if their number isn't known."""
-        if not self.total_steps:
-            return {}
-        last = self.total_steps - 1
-        warmup = warmup_steps(self.config.stage_config.schedule, self.total_steps)
-        steps = {"first": 0, "end of warm-up": warmup, "half way": last // 2, "last": last}
-        if not warmup:
-            del steps["end of warm-up"]
-        return {name: min(step, last) for name, step in sorted(steps.items(), key=lambda item: item[1])}
+    def rates(self) -> RateCurve:
+        """Learning rates over the run; over its epochs if the number of its steps isn't known."""
+        stage = self.config.stage_config
+        return rate_curve(stage.schedule, self.learning_rate, self.total_steps, stage.epochs)
 
 
 def make_plan(config: PretrainConfig) -> Plan:
@@ -160,7 +150,8 @@ def _count_samples(config: PretrainConfig, assumptions: list[str]) -> int | None
     from vla.training.example_batch import PROPRIO_DIM
 
     if getattr(config.dataset, "root", True) is None:
-        assumptions.append("steps per epoch are not known without the data (--dataset.root)")
+        unit = "" if config.stage_config.max_steps else ": what depends on them is told in epochs"
+        assumptions.append(f"steps per epoch are not known without the data (--dataset.root){unit}")
         return None
 
     def anything(width: int) -> ArrayStatistics:

@@ -90,18 +90,14 @@ def _steps(plan: Plan) -> Table:
     return table
 
 
-def _learning_rate(plan: Plan) -> Group | Text:
-    schedule = plan.config.stage_config.schedule
+def _learning_rate(plan: Plan) -> Group:
+    schedule, rates = plan.config.stage_config.schedule, plan.rates
     warmup = f"{schedule.warmup_steps} steps" if schedule.warmup_steps is not None else f"{schedule.warmup_ratio:.1%}"
     head = Text(f"{schedule.name}, base {plan.learning_rate:.3g}, warm-up {warmup}, floor {schedule.min_lr_ratio:.1%}")
-    if not plan.total_steps:
-        return head
-    points = min(plan.total_steps, 48)
-    line = [plan.learning_rate_at(round(i * (plan.total_steps - 1) / max(points - 1, 1))) for i in range(points)]
     table = _table("", "", "")
-    for name, step in plan.key_steps.items():
-        table.add_row(name, f"step {step:,}", f"{plan.learning_rate_at(step):.3g}")
-    return Group(head, Text(sparkline(line), style="cyan"), table)
+    for name, when, rate in rates.points:
+        table.add_row(name, when, f"{rate:.3g}")
+    return Group(head, Text(sparkline(rates.values), style="cyan"), Text(f"over {rates.span}"), table)
 
 
 def _memory(plan: Plan) -> Table:
