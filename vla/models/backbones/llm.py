@@ -129,7 +129,7 @@ def _load_model(weights: str) -> nn.Module:
         lacking = [name for name in _GGUF_NEEDS if find_spec(name) is None]
         if lacking:
             raise UserError(
-                f"model.llm.weights: reading a GGUF file needs {' and '.join(lacking)}: pip install {' '.join(lacking)}"
+                f"model.llm.weights: reading a GGUF file needs {' and '.join(lacking)}: pip install .[gguf]"
             )
         options["gguf_file"] = Path(weights).name
         weights = str(Path(weights).parent)
