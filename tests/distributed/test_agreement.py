@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import toys
-from workers import STRATEGIES, agreement_cases, agreement_config, agreement_data
+from workers import STRATEGIES, agreement_cases, agreement_config, agreement_data, skip_unless_it_runs
 
 from vla.training.checkpoint_files import read_tensors
 from vla.training.checkpoint_store import CheckpointStore
@@ -48,17 +48,20 @@ def assert_agree(run_dir: Path, reference: Path, since: int = 0) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_same_numbers(name, root):
+    skip_unless_it_runs(name)
     reference = root / ("single-microbatch" if "microbatch" in name else "single-global")
     assert_agree(agreement_config(root, name, *CASES[name]).run_dir, reference)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_processes_go_on_for_one(strategy, root):
+    skip_unless_it_runs(strategy)
     assert_agree(agreement_config(root, f"{strategy} goes on", strategy, {}).run_dir, root / "single-global", since=3)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_one_process_goes_on_for_two(strategy, root, tmp_path):
+    skip_unless_it_runs(strategy)
     stopped = agreement_config(root, f"{strategy} accumulation 2", strategy, {}).run_dir
     config = agreement_config(tmp_path, "alone", "ddp", {"per_device_batch_size": 8})
     data = agreement_data("")

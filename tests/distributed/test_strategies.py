@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import toys
-from workers import RESUMED, STRATEGIES, resume_config
+from workers import RESUMED, STRATEGIES, resume_config, skip_unless_it_runs
 
 from vla.training.checkpoint_files import read_tensors
 from vla.training.checkpoint_store import CheckpointStore
@@ -23,6 +23,7 @@ def root(tmp_path_factory, run_workers) -> Path:
 
 @pytest.mark.parametrize("strategy", RESUMED)
 def test_resume_is_exact(root, strategy):
+    skip_unless_it_runs(strategy)
     toys.assert_same_run(
         resume_config(root, "straight", strategy).run_dir, resume_config(root, "broken", strategy).run_dir, 12
     )
@@ -31,6 +32,7 @@ def test_resume_is_exact(root, strategy):
 @pytest.mark.parametrize("strategy", RESUMED)
 def test_checkpoints_of_all_strategies_are_alike(root, strategy):
     """Same files with the same keys as one process writes, so that any strategy reads them."""
+    skip_unless_it_runs(strategy)
     alone = toys.resumable_config(root / f"alone-{strategy}")
     toys.toy_strategy(alone).run_training()
     two = resume_config(root, "straight", strategy)
@@ -43,6 +45,7 @@ def test_checkpoints_of_all_strategies_are_alike(root, strategy):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_mixed_precision(root, strategy, precision):
+    skip_unless_it_runs(strategy)
     lines = toys.metrics(root / f"{strategy}-{precision}")
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
     assert len(losses) == 8 and all(map(math.isfinite, losses)) and losses[-1] < 0.6 * losses[0]
@@ -52,6 +55,7 @@ def test_mixed_precision(root, strategy, precision):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_partly_frozen_unit(root, strategy):
+    skip_unless_it_runs(strategy)
     weights = read_tensors(CheckpointStore(root / f"mixed-{strategy}").path(8) / "model/fusion.safetensors")
     start = dict(toys.toy_model(toys.toy_config(root / "unused")).named_parameters())
     assert torch.equal(weights["fusion.0.0.weight"], start["fusion.0.0.weight"])
@@ -66,9 +70,9 @@ def test_one_reduction_per_step(root):
         assert (root / f"count-{rank}").read_text() == "8"
 
 
-@pytest.mark.skipif("fsdp-full-shard" not in STRATEGIES, reason="FSDP does not run on this machine")
 def test_one_reduction_per_step_and_unit(root):
     """8 steps; two units of the fusion and the root train."""
+    skip_unless_it_runs("fsdp-full-shard")
     for rank in range(2):
         assert (root / f"count-fsdp-{rank}").read_text() == str(8 * 3)
 
@@ -83,6 +87,7 @@ def test_example_strategy_averages(root):
 
 
 def test_fsdp_runs_as_a_single_process(tmp_path, run_workers):
+    skip_unless_it_runs("fsdp-full-shard")
     run_workers("mixed_unit", tmp_path, world_size=1)
     for strategy in STRATEGIES:
         assert CheckpointStore(tmp_path / f"mixed-{strategy}").newest().name == "step-000008"
