@@ -7,4 +7,5 @@ cd "$root"
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 "$venv/bin/python" -m ruff check .
 "$venv/bin/python" -m ruff format --check .
+"$venv/bin/python" -m mypy vla
 exec "$venv/bin/python" -m pytest --numprocesses 2 --dist loadfile "$@"

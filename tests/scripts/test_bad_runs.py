@@ -220,7 +220,8 @@ def test_resume_of_a_checkpoint_with_damaged_state(fails, good_run, tmp_path):
 
 def test_resume_with_another_model(fails, good_run):
     line = fails("--resume", good_run, "--model.fusion.dim", "128")
-    assert line.startswith(f"{good_run / 'checkpoints/step-000001'}: fusion.") and " in the checkpoint, " in line
+    start = f"pretrained_checkpoint: {good_run / 'checkpoints/step-000001'}: fusion."
+    assert line.startswith(start) and " in the checkpoint, " in line
 
 
 def test_resume_with_another_optimizer(fails, good_run):
@@ -235,12 +236,13 @@ def test_resume_in_another_stage(fails, good_run):
 
 def test_pretrained_checkpoint_nowhere(fails, tmp_path):
     line = fails("--pretrained_checkpoint", tmp_path / "no")
-    assert f"no complete checkpoint in {tmp_path / 'no'}" in line
+    assert line.startswith(f"pretrained_checkpoint: no complete checkpoint in {tmp_path / 'no'}")
 
 
 def test_pretrained_checkpoint_of_another_size(fails, good_run):
     line = fails("--pretrained_checkpoint", good_run, "--model.fusion.dim", "128")
-    assert line.startswith(f"{good_run / 'checkpoints/step-000001'}: fusion.") and " in the checkpoint, " in line
+    start = f"pretrained_checkpoint: {good_run / 'checkpoints/step-000001'}: fusion."
+    assert line.startswith(start) and " in the checkpoint, " in line
 
 
 def test_run_that_is_already_there(fails, good_run):
