@@ -146,16 +146,24 @@ def _agreed(decide: Callable[[], Path | None], dist: DistState) -> Path | None:
 
 def _get_model(config: PretrainConfig, resume_from: Path | None) -> BaseModel:
     if resume_from is not None:
-        return build_model(config.model, resume_from, config.seed)
+        with _about("resume"):
+            return build_model(config.model, resume_from, config.seed)
     model = get_model(config.model, seed=config.seed)
     if config.pretrained_checkpoint is not None:
-        try:
+        with _about("pretrained_checkpoint"):
             folder = find_checkpoint(config.pretrained_checkpoint, prefer="best")
             groups = load_weights(model, folder)
-        except UserError as error:
-            raise UserError(f"pretrained_checkpoint: {error}") from None
         overwatch.info(f"weights of {', '.join(groups)} from {folder}")
     return model
+
+
+@contextmanager
+def _about(field: str) -> Iterator[None]:
+    """Errors inside name `field`."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from None
 
 
 def _write_run_files(config: PretrainConfig, rows: list[GroupRow], dist: DistState) -> None:
