@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_vggt import TINY_SPEC
 from torch import Tensor
 
-from vla.models.vggt import VGGT, vggt_tiny
+from vla.models.vggt import VGGT
 from vla.models.vggt.losses import (
     SceneTargets,
     VGGTLossSpec,
@@ -132,7 +133,7 @@ def test_a_perfect_prediction_beats_others(targets, predictions) -> None:
 
 def test_training_lowers_the_objective() -> None:
     torch.manual_seed(0)
-    model = VGGT(vggt_tiny())
+    model = VGGT(TINY_SPEC)
     images = torch.rand(1, 2, 3, 28, 28)
     extrinsics = torch.eye(3, 4).expand(1, 2, -1, -1).clone()
     extrinsics[0, 1, 0, 3] = 0.5

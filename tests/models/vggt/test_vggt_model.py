@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_vggt import TINY_SPEC
 from torch import Tensor, nn
 
-from vla.models.vggt import VGGT, VGGTSpec, vggt_1b, vggt_tiny
+from vla.models.vggt import VGGT, VGGTSpec, vggt_1b
 
 
 @pytest.fixture
@@ -157,9 +158,9 @@ def test_gradient_checkpointing_changes_no_gradient(model: VGGT, images: Tensor,
 
 def test_meta_construction_then_init_equals_direct_construction(images: Tensor) -> None:
     torch.manual_seed(3)
-    direct = VGGT(vggt_tiny()).eval()
+    direct = VGGT(TINY_SPEC).eval()
     with torch.device("meta"):
-        late = VGGT(vggt_tiny()).eval()
+        late = VGGT(TINY_SPEC).eval()
     assert all(x.is_meta for x in (*late.parameters(), *late.buffers()))
     late.to_empty(device="cpu")
     torch.manual_seed(3)
@@ -238,7 +239,7 @@ def test_other_encoders_build(name: str) -> None:
 
 
 def test_bad_requests_are_refused(images: Tensor) -> None:
-    model = VGGT(vggt_tiny())
+    model = VGGT(TINY_SPEC)
     with pytest.raises(ValueError, match="unknown output 'pose'"):
         model(images, outputs=("pose",))
     with pytest.raises(ValueError, match="without its head"):
@@ -252,4 +253,4 @@ def test_bad_requests_are_refused(images: Tensor) -> None:
     with pytest.raises(ValueError, match="floating point"):
         model((images * 255).byte())
     with pytest.raises(ValueError, match="query_points"):
-        VGGT(replace(vggt_tiny(), enable_track=True, track_hidden_size=32))(images, outputs=("track",))
+        VGGT(replace(TINY_SPEC, enable_track=True, track_hidden_size=32))(images, outputs=("track",))

@@ -37,7 +37,10 @@ class VGGT(nn.Module):
         spec: Sizes; None builds the published VGGT-1B.
 
     Example:
-        >>> model = VGGT(vggt_tiny())
+        >>> spec = VGGTSpec(
+        ...     img_size=56, embed_dim=32, depth=4, num_heads=2, patch_embed="conv", dpt_layers=(0, 1, 2, 3),
+        ... )
+        >>> model = VGGT(spec)
         >>> model(torch.rand(1, 2, 3, 56, 56), outputs=("depth",))["depth"].shape
         torch.Size([1, 2, 56, 56, 1])
     """
