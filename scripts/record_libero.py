@@ -28,6 +28,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder for <task>_demo.hdf5")
     parser.add_argument("--seed", type=int, default=1000, help="first placement seed, at least 1000")
     parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of noise on the actions")
+    parser.add_argument("--noise-hold", type=int, default=1, help="steps for which a draw of the noise is kept")
+    parser.add_argument("--noise-share", type=float, default=1.0, help="probability that a draw is not zero")
     parser.add_argument("--workers", type=int, default=1, help="processes; each records one task at a time")
     parser.add_argument("--compression", type=int, default=9, help="gzip level, 0 for none")
     return parser.parse_args(arguments)
@@ -73,7 +75,9 @@ def run(options: argparse.Namespace) -> int:
 
     if options.demos_per_task < 1 or options.workers < 1:
         raise ValueError("demos-per-task and workers must be at least 1")
-    recipe = Recipe(options.seed, options.image_size, options.noise, options.compression)
+    recipe = Recipe(
+        options.seed, options.image_size, options.noise, options.noise_hold, options.noise_share, options.compression
+    )
     tasks = list_tasks(options.suite)
     indices = task_indices(options.tasks, len(tasks))
     console = Console(stderr=True)

@@ -50,6 +50,8 @@ def play_expert(
     seed: int,
     initial_state: np.ndarray | None = None,
     noise: float = 0.0,
+    noise_hold: int = 1,
+    noise_share: float = 1.0,
     rim_angle: float | None = None,
     horizon: int | None = None,
     wait_steps: int = WAIT_STEPS,
@@ -61,6 +63,9 @@ def play_expert(
         seed: see `LiberoEnv.reset_to`; also of the noise.
         initial_state: [1 + nq + nv] or None for random placements.
         noise: standard deviation of Gaussian noise on the six motion dimensions of every action.
+        noise_hold: steps for which a draw of the noise is kept; the longer, the further it pushes the hand off its
+            way, and the more of the recovery is seen.
+        noise_share: probability that a draw is not zero; pushes with pauses between them leave time to recover.
         rim_angle: see `ScriptedExpert`.
         horizon: most control steps; None takes the suite's.
         wait_steps: idle steps before the episode.
@@ -69,12 +74,14 @@ def play_expert(
     expert = ScriptedExpert(env, rim_angle)
     generator = np.random.default_rng([seed, 1])  # another stream than the arm's start noise
     states, executed, asked = [], [], []
-    held, success_step = 0, None
+    held, success_step, push = 0, None, np.zeros(6)
     for step in range(env.task.horizon if horizon is None else horizon):
         intended = expert.act()
         action = intended.copy()
         if noise > 0.0:
-            action[:6] = np.clip(action[:6] + generator.normal(0.0, noise, size=6), -1.0, 1.0)
+            if step % noise_hold == 0:
+                push = generator.normal(0.0, noise, size=6) * (generator.random() < noise_share)
+            action[:6] = np.clip(action[:6] + push, -1.0, 1.0)
         states.append(env.state)
         executed.append(action)
         asked.append(intended)
@@ -93,6 +100,8 @@ def search_success(
     seed: int,
     initial_state: np.ndarray | None = None,
     noise: float = 0.0,
+    noise_hold: int = 1,
+    noise_share: float = 1.0,
     rim_angles: Sequence[float | None] = RIM_ANGLES,
 ) -> tuple[Rollout, int]:
     """Try the ways of grasping in turn until one succeeds; an object held across its body has only one.
@@ -103,7 +112,7 @@ def search_success(
     tries = 0
     for angle in rim_angles:
         tries += 1
-        rollout = play_expert(env, seed, initial_state, noise, rim_angle=angle)
+        rollout = play_expert(env, seed, initial_state, noise, noise_hold, noise_share, rim_angle=angle)
         if rollout.success or not rollout.rim_grasp:
             break
     return rollout, tries

@@ -34,12 +34,16 @@ class Recipe:
         seed: of the first demonstration of task 0; task k starts 1000 * k later.
         image_size: pixels.
         noise: standard deviation of the action noise.
+        noise_hold: steps for which a draw of the noise is kept.
+        noise_share: probability that a draw is not zero.
         compression: gzip level, 0 for none.
     """
 
     seed: int = FIRST_SEED
     image_size: int = 128
     noise: float = 0.0
+    noise_hold: int = 1
+    noise_share: float = 1.0
     compression: int = 9
 
     def __post_init__(self) -> None:
@@ -47,6 +51,8 @@ class Recipe:
             "seed": (self.seed >= FIRST_SEED, f"must be >= {FIRST_SEED}: smaller ones are left to evaluations"),
             "image_size": (self.image_size >= 16, "must be >= 16"),
             "noise": (0.0 <= self.noise <= 0.5, "must be in [0, 0.5]"),
+            "noise_hold": (self.noise_hold >= 1, "must be >= 1"),
+            "noise_share": (0.0 < self.noise_share <= 1.0, "must be in (0, 1]"),
             "compression": (0 <= self.compression <= 9, "must be in [0, 9]"),
         }
         for name, (valid, reason) in checks.items():
@@ -122,7 +128,9 @@ def record_task(
 
 
 def _record_demo(env: LiberoEnv, recipe: Recipe, seed: int, part: Path, marker: Path) -> None:
-    rollout, _ = search_success(env, seed, noise=recipe.noise)
+    rollout, _ = search_success(
+        env, seed, noise=recipe.noise, noise_hold=recipe.noise_hold, noise_share=recipe.noise_share
+    )
     if not rollout.success:
         marker.touch()
         return
