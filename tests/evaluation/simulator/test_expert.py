@@ -1,4 +1,4 @@
-"""The scripted expert solves its tasks, and the recorder writes what the shipped files hold, restartable."""
+"""The scripted expert solves its tasks, and what it did plays again with pictures."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import pytest
 
 pytest.importorskip("mujoco", reason="the libero extra is not installed")
 pytest.importorskip("robosuite", reason="the libero extra is not installed")
-h5py = pytest.importorskip("h5py")
 
 from vla.evaluation.simulator.episodes import play_expert, replay, search_success  # noqa: E402
 from vla.evaluation.simulator.expert import ExpertError, placement_for, rotation_vector  # noqa: E402
 from vla.evaluation.simulator.grasping import MAX_JAW_WIDTH, boxes, cross_section, plan_grasp  # noqa: E402
 from vla.evaluation.simulator.libero_env import LiberoEnv  # noqa: E402
-from vla.evaluation.simulator.recording import Recipe, RecordingError, record_task  # noqa: E402
 from vla.evaluation.simulator.runtime import list_tasks, official_initial_states  # noqa: E402
 
 pytestmark = pytest.mark.simulator
@@ -77,33 +75,6 @@ def test_rotation_vector_inverts_a_turn():
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     np.testing.assert_allclose(rotation_vector(turn), [0, 0, angle])
     np.testing.assert_allclose(rotation_vector(np.eye(3)), np.zeros(3))
-
-
-@pytest.mark.slow
-def test_recording_is_repeatable_and_restartable(soup_env, tmp_path, monkeypatch):
-    from vla.evaluation.simulator import recording
-
-    monkeypatch.setattr(recording, "LiberoEnv", lambda *args, **kwargs: soup_env)
-    monkeypatch.setattr(soup_env, "close", lambda: None)
-    task, recipe = soup_env.task, Recipe(compression=1)
-    stopped = tmp_path / "stopped"
-
-    def stop(name, success):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        record_task(task, recipe, 1, stopped, stop)
-    with pytest.raises(RecordingError, match="begun with other settings"):
-        record_task(task, Recipe(compression=2), 1, stopped)
-    resumed = record_task(task, recipe, 1, stopped)
-    assert resumed.recorded_now == 0
-    again = record_task(task, recipe, 1, stopped)
-    assert (again.kept, again.total_steps) == (resumed.kept, resumed.total_steps)
-    with pytest.raises(RecordingError, match="other settings"):
-        record_task(task, recipe, 2, stopped)
-    whole = record_task(task, recipe, 1, tmp_path / "whole")
-    assert whole.path.read_bytes() == resumed.path.read_bytes()
-    assert [path.name for path in stopped.iterdir()] == [resumed.path.name]
 
 
 def test_replay_carries_pictures(soup_env):

@@ -78,7 +78,8 @@ def write_file_attributes(data: h5py.Group, env: LiberoEnv, recipe: dict[str, An
     """Describe a task's file on its `data` group: the official attributes, and where the demonstrations come from."""
     task = env.task
     problem = type(env.inner).__name__
-    bddl_file = f"bddl_files/{task.suite}/{task.bddl_file.name}"
+    # A variant's problem lies beside its demonstrations, an official one in LIBERO's package.
+    bddl_file = f"bddl/{task.bddl_file.name}" if task.variant_of else f"bddl_files/{task.suite}/{task.bddl_file.name}"
     env_args = {
         "type": 1,
         "env_name": problem,
@@ -108,6 +109,7 @@ def _provenance(env: LiberoEnv, task: LiberoTask) -> dict[str, Any]:
         "suite": task.suite,
         "task_index": task.index,
         "task_name": task.name,
+        **({"variant_of": task.variant_of} if task.variant_of else {}),
         "language": task.language,
         "obs_alignment": "before_action",
         "image_orientation": "opengl (rows bottom-up)",

@@ -5,178 +5,191 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 
+from vla.conf.record import SEEDS_PER_TASK, Recipe
+from vla.errors import UserError
 from vla.evaluation.simulator.episodes import replay, search_success
 from vla.evaluation.simulator.hdf5_writer import portable_model, write_demo, write_file_attributes
 from vla.evaluation.simulator.libero_env import LiberoEnv
 from vla.evaluation.simulator.runtime import LiberoTask
 
-FIRST_SEED = 1000  # smaller seeds are left to evaluations
-SEEDS_PER_TASK = 1000
 _FILE_OPTIONS: dict[str, Any] = {"libver": "v110"}
+_FAILURES = 5  # so many more than the demonstrations asked for, and the task is given up
 
 
-class RecordingError(RuntimeError):
+class RecordingError(UserError):
     """A task's demonstrations can't be recorded as asked."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What decides the content of the files; two runs of one recipe write the same arrays.
-
-    Attributes:
-        seed: of the first demonstration of task 0; task k starts 1000 * k later.
-        image_size: pixels.
-        noise: standard deviation of the action noise.
-        noise_hold: steps for which a draw of the noise is kept.
-        noise_share: probability that a draw is not zero.
-        compression: gzip level, 0 for none.
-    """
-
-    seed: int = FIRST_SEED
-    image_size: int = 128
-    noise: float = 0.0
-    noise_hold: int = 1
-    noise_share: float = 1.0
-    compression: int = 9
-
-    def __post_init__(self) -> None:
-        checks = {
-            "seed": (self.seed >= FIRST_SEED, f"must be >= {FIRST_SEED}: smaller ones are left to evaluations"),
-            "image_size": (self.image_size >= 16, "must be >= 16"),
-            "noise": (0.0 <= self.noise <= 0.5, "must be in [0, 0.5]"),
-            "noise_hold": (self.noise_hold >= 1, "must be >= 1"),
-            "noise_share": (0.0 < self.noise_share <= 1.0, "must be in (0, 1]"),
-            "compression": (0 <= self.compression <= 9, "must be in [0, 9]"),
-        }
-        for name, (valid, reason) in checks.items():
-            if not valid:
-                raise ValueError(f"{name}: {reason}, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True)
 class TaskReport:
-    """What recording a task came to: seeds kept, seeds at which the expert failed, steps in all."""
+    """What became of a task: seeds kept, seeds at which the expert failed, steps in all, size of the file."""
 
     task_name: str
-    path: Path
     kept: tuple[int, ...]
     failed: tuple[int, ...]
     total_steps: int
-    recorded_now: int
+    megabytes: float
 
 
-def record_task(
-    task: LiberoTask,
-    recipe: Recipe,
-    demos: int,
-    output: Path,
-    on_demo: Callable[[str, bool], None] = lambda task_name, success: None,
-) -> TaskReport:
-    """Record `demos` successes of one task into `output/<task>_demo.hdf5`.
+@dataclass
+class TaskRecording:
+    """The files of one task: what is finished, what lies beside it in parts, and which seeds are still open.
 
-    Each demonstration is first a file of its own beside the result; a run that was interrupted goes on with those
-    that are complete. The result appears under its name only when it is whole.
+    A demonstration is first a file of its own, `.<task>.parts/<seed>.hdf5`, or `<seed>.failed`, so a recording that was
+    interrupted goes on with those that are there. `<task>_demo.hdf5` appears under its name only when it is whole. One
+    with fewer demonstrations than asked for is gone on from; one with more stays as it is.
 
-    Args:
-        task: from `list_tasks`.
+    Attributes:
+        task: from `list_tasks` or `other_targets`.
         recipe: decides the content.
         demos: how many successes to keep.
         output: folder.
-        on_demo: called after every demonstration with the task's name and whether it was a success.
+        results: whether the expert succeeded, by seed; more come in as they are recorded.
+        in_file: name of a seed's demonstration in the finished file.
 
     Raises:
-        RecordingError: a file of another recipe is in the way, or the expert fails at most seeds.
+        RecordingError: at construction, files of another recipe are in the way.
     """
-    path = output / f"{task.name}_demo.hdf5"
-    kept = _finished(path, recipe, demos)
-    if kept is not None:
-        return kept
-    parts = output / f".{task.name}.parts"
-    _claim(parts, recipe)
-    env: LiberoEnv | None = None
-    kept_seeds: list[int] = []
-    failed: list[int] = []
-    recorded = 0
-    first = recipe.seed + SEEDS_PER_TASK * task.index
-    try:
+
+    task: LiberoTask
+    recipe: Recipe
+    demos: int
+    output: Path
+    results: dict[int, bool] = field(default_factory=dict)
+    in_file: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.path = self.output / f"{self.task.name}_demo.hdf5"
+        self.parts = self.output / f".{self.task.name}.parts"
+        self.finished = self._read_finished()
+        if not self.finished:
+            self._read_parts()
+
+    # --- which seeds ---
+
+    def seeds(self) -> tuple[list[int], list[int], list[int]]:
+        """Seeds kept, failed and open: the kept are the first successes in the order of seeds, whatever came first.
+
+        Open seeds count as successes until they turn out otherwise, so no more are played than needed.
+        """
+        kept: list[int] = []
+        failed: list[int] = []
+        missing: list[int] = []
+        first = self.recipe.first_seed(self.task.index, self.task.target)
         for seed in range(first, first + SEEDS_PER_TASK):
-            part, marker = parts / f"{seed}.hdf5", parts / f"{seed}.failed"
-            if not part.exists() and not marker.exists():
-                env = env or LiberoEnv(task, recipe.image_size)
-                _record_demo(env, recipe, seed, part, marker)
-                recorded += 1
-                on_demo(task.name, part.exists())
-            (kept_seeds if part.exists() else failed).append(seed)
-            if len(failed) > 5 + demos:
-                raise RecordingError(f"{task.name}: the expert fails too often, at the seeds {failed}")
-            if len(kept_seeds) == demos:
+            if len(kept) + len(missing) == self.demos:
                 break
-        env = env or LiberoEnv(task, recipe.image_size, cameras=())
-        total = _assemble(path, parts, env, recipe, kept_seeds, failed)
-    finally:
-        if env is not None:
-            env.close()
-    shutil.rmtree(parts)
-    return TaskReport(task.name, path, tuple(kept_seeds), tuple(failed), total, recorded)
+            success = self.results.get(seed)
+            (missing if success is None else kept if success else failed).append(seed)
+        return kept, failed, missing
+
+    def open_seeds(self, in_flight: Collection[int] = ()) -> list[int]:
+        """Seeds to play next, but for those `in_flight`.
+
+        Raises:
+            RecordingError: the expert fails at most seeds.
+        """
+        _, failed, missing = self.seeds()
+        if len(failed) > _FAILURES + self.demos or len(failed) == SEEDS_PER_TASK:
+            raise RecordingError(f"{self.task.name}: the expert fails too often, at the seeds {failed}")
+        return [seed for seed in missing if seed not in in_flight]
+
+    # --- in the process that has the simulator ---
+
+    def record(self, env: LiberoEnv, seed: int) -> bool:
+        """Let the expert play one seed and write its part; whether it succeeded."""
+        part, recipe = self._part(seed), self.recipe
+        noise = (recipe.noise, recipe.noise_hold, recipe.noise_share)
+        rollout, _ = search_success(env, seed, None, *noise)
+        if not rollout.success:
+            part.with_suffix(".failed").touch()
+            return False
+        rendered = replay(env, rollout)
+        beside = part.with_suffix(".writing")
+        with h5py.File(beside, "w", **_FILE_OPTIONS) as file:
+            write_demo(file.create_group("demo"), rendered, portable_model(env), recipe.compression)
+        os.replace(beside, part)
+        return True
+
+    def assemble(self, env: LiberoEnv) -> None:
+        """Put the kept demonstrations into the task's file and remove the parts."""
+        kept, failed, missing = self.seeds()
+        assert not missing
+        beside = self.path.with_suffix(".writing")
+        total = 0
+        with h5py.File(beside, "w", **_FILE_OPTIONS) as file:
+            data = file.create_group("data")
+            write_file_attributes(data, env, asdict(self.recipe))
+            for index, seed in enumerate(kept):
+                name = f"demo_{index}"
+                source, group = (self.path, f"data/{self.in_file[seed]}") if seed in self.in_file else (None, "demo")
+                with h5py.File(source or self._part(seed)) as part:
+                    part.copy(group, data, name=name)
+                total += int(data[name].attrs["num_samples"])
+            data.attrs["num_demos"] = len(kept)
+            data.attrs["total"] = total
+            data.attrs["failed_seeds"] = failed
+        os.replace(beside, self.path)
+        shutil.rmtree(self.parts)
+
+    def report(self) -> TaskReport:
+        """What is in the task's file."""
+        with h5py.File(self.path) as file:
+            data = file["data"]
+            kept, failed = _seeds_in(data)
+            total = int(data.attrs["total"])
+        return TaskReport(self.task.name, tuple(kept), tuple(failed), total, self.path.stat().st_size / 1e6)
+
+    # --- what is there ---
+
+    def _part(self, seed: int) -> Path:
+        return self.parts / f"{seed}.hdf5"
+
+    def _read_finished(self) -> bool:
+        """Take over the results of the task's file; whether nothing is left to do."""
+        if not self.path.exists():
+            return False
+        try:
+            with h5py.File(self.path) as file:
+                same = _same_recipe(file["data"].attrs.get("recipe", ""), self.recipe)
+                kept, failed = _seeds_in(file["data"]) if same else ({}, [])
+        except (OSError, KeyError) as error:
+            raise RecordingError(f"{self.path} is no whole recording ({error}); move it away") from error
+        if not same:
+            raise RecordingError(f"{self.path} was recorded with other settings; move it away or choose another output")
+        self.in_file = kept
+        self.results.update({**dict.fromkeys(failed, False), **dict.fromkeys(kept, True)})
+        return len(kept) >= self.demos
+
+    def _read_parts(self) -> None:
+        """Take over the results of an interrupted recording."""
+        self.parts.mkdir(parents=True, exist_ok=True)
+        note = self.parts / "recipe.json"
+        if not note.exists():
+            note.write_text(json.dumps(asdict(self.recipe), sort_keys=True))
+        if not _same_recipe(note.read_text(), self.recipe):
+            raise RecordingError(f"{self.parts} was begun with other settings; delete it or choose another output")
+        for path in self.parts.iterdir():
+            if path.suffix in (".hdf5", ".failed") and path.stem.isdecimal():
+                self.results[int(path.stem)] = path.suffix == ".hdf5"
 
 
-def _record_demo(env: LiberoEnv, recipe: Recipe, seed: int, part: Path, marker: Path) -> None:
-    rollout, _ = search_success(
-        env, seed, noise=recipe.noise, noise_hold=recipe.noise_hold, noise_share=recipe.noise_share
-    )
-    if not rollout.success:
-        marker.touch()
-        return
-    rendered = replay(env, rollout)
-    beside = part.with_suffix(".writing")
-    with h5py.File(beside, "w", **_FILE_OPTIONS) as file:
-        write_demo(file.create_group("demo"), rendered, portable_model(env), recipe.compression)
-    os.replace(beside, part)
+def _seeds_in(data: h5py.Group) -> tuple[dict[int, str], list[int]]:
+    """Demonstrations of a finished file by seed, in their order, and the seeds that failed."""
+    names = sorted(data, key=lambda name: int(name.removeprefix("demo_")))
+    return {int(data[name].attrs["seed"]): name for name in names}, [int(seed) for seed in data.attrs["failed_seeds"]]
 
 
-def _finished(path: Path, recipe: Recipe, demos: int) -> TaskReport | None:
-    """Return the report of a finished file of the same recipe, or None if there is no file."""
-    if not path.exists():
-        return None
-    with h5py.File(path) as file:
-        data = file["data"]
-        if data.attrs.get("recipe") != json.dumps(asdict(recipe), sort_keys=True) or len(data) != demos:
-            raise RecordingError(f"{path} was recorded with other settings; move it away or choose another output")
-        seeds = tuple(int(data[f"demo_{i}"].attrs["seed"]) for i in range(len(data)))
-        failed = tuple(int(seed) for seed in data.attrs["failed_seeds"])
-        return TaskReport(str(data.attrs["task_name"]), path, seeds, failed, int(data.attrs["total"]), 0)
-
-
-def _claim(parts: Path, recipe: Recipe) -> None:
-    """Make the folder of parts, or check that the one that is there was begun with the same recipe."""
-    parts.mkdir(parents=True, exist_ok=True)
-    note = parts / "recipe.json"
-    text = json.dumps(asdict(recipe), sort_keys=True)
-    if not note.exists():
-        note.write_text(text)
-    if note.read_text() != text:
-        raise RecordingError(f"{parts} was begun with other settings; delete it or choose another output")
-
-
-def _assemble(path: Path, parts: Path, env: LiberoEnv, recipe: Recipe, kept: list[int], failed: list[int]) -> int:
-    beside = path.with_suffix(".writing")
-    total = 0
-    with h5py.File(beside, "w", **_FILE_OPTIONS) as file:
-        data = file.create_group("data")
-        write_file_attributes(data, env, asdict(recipe))
-        for index, seed in enumerate(kept):
-            with h5py.File(parts / f"{seed}.hdf5") as part:
-                part.copy("demo", data, name=f"demo_{index}")
-                total += int(part["demo"].attrs["num_samples"])
-        data.attrs["num_demos"] = len(kept)
-        data.attrs["total"] = total
-        data.attrs["failed_seeds"] = failed
-    os.replace(beside, path)
-    return total
+def _same_recipe(text: str, recipe: Recipe) -> bool:
+    """Whether a stored recipe, which may be older than some of the settings, is this one."""
+    try:
+        return Recipe(**json.loads(text)) == recipe
+    except (TypeError, ValueError):
+        return False

@@ -39,13 +39,25 @@ class SimulatorUnavailableError(RuntimeError):
 
 @dataclass(frozen=True)
 class LiberoTask:
-    """One task of a suite; `language` is the instruction that published policies are given."""
+    """One task of a suite, or a variant of it with another target in the same scene.
+
+    Attributes:
+        suite: the simulator's name.
+        index: in the suite's official order; a variant's is that of its scene's own task.
+        name: of the task, and of its files.
+        language: the instruction that published policies are given.
+        bddl_file: the problem.
+        variant_of: name of the scene's own task; "" for an official task.
+        target: index of the task whose target and instruction a variant has.
+    """
 
     suite: str
     index: int
     name: str
     language: str
     bddl_file: Path
+    variant_of: str = ""
+    target: int | None = None
 
     @property
     def horizon(self) -> int:

@@ -1,0 +1,48 @@
+"""Datasets: record demonstrations in the LIBERO simulator.
+
+    python scripts/data.py record --suite libero-object --demos_per_task 50 --workers 2
+    python scripts/data.py record --suite libero-object --tasks 0,3 --demos_per_task 5 --output DIR
+    python scripts/data.py record --suite libero-spatial --demos_per_task 10 --other_targets 10 --output DIR
+    python scripts/data.py record --help
+
+record: a scripted expert plays the tasks, and its successes are written as official LIBERO HDF5 files. The same command
+goes on where it was interrupted; with a higher demos_per_task it goes on from finished files. Needs the libero extra.
+"""
+
+import os
+import sys
+
+from vla.conf import cli
+from vla.conf.record import RecordConfig
+
+
+def record(config: RecordConfig) -> int:
+    """Record demonstrations; returns the exit code."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes share the cores
+    try:
+        from vla.evaluation.simulator.record_suite import record  # imports h5py, which --help does without
+
+        return record(config)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+
+
+COMMANDS = {"record": (RecordConfig, record)}
+
+
+def main(words: list[str]) -> int:
+    """Run the sub-command that the first word names; returns the exit code."""
+    if not words or words[0] in ("-h", "--help"):
+        print(f"usage: data.py {{{','.join(COMMANDS)}}} [--FIELD VALUE ...]\n\n{(__doc__ or '').strip()}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"error: command: must be one of {', '.join(COMMANDS)}, got {words[0]!r}", file=sys.stderr)
+        return 2
+    config_class, function = COMMANDS[words[0]]
+    sys.argv[0] += f" {words[0]}"  # for the help's usage line
+    return cli.run(config_class, function, words[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
