@@ -8,11 +8,11 @@ import pytest
 pytest.importorskip("mujoco", reason="the libero extra is not installed")
 pytest.importorskip("robosuite", reason="the libero extra is not installed")
 
-from vla.evaluation.simulator.episodes import play_expert, replay, search_success  # noqa: E402
-from vla.evaluation.simulator.expert import ExpertError, placement_for, rotation_vector  # noqa: E402
-from vla.evaluation.simulator.grasping import MAX_JAW_WIDTH, boxes, cross_section, plan_grasp  # noqa: E402
-from vla.evaluation.simulator.libero_env import LiberoEnv  # noqa: E402
-from vla.evaluation.simulator.runtime import list_tasks, official_initial_states  # noqa: E402
+from vla.evaluation.simulator.episodes import play_expert, replay, search_success
+from vla.evaluation.simulator.expert import ExpertError, placement_for, rotation_vector
+from vla.evaluation.simulator.grasping import MAX_JAW_WIDTH, boxes, cross_section, plan_grasp
+from vla.evaluation.simulator.libero_env import LiberoEnv
+from vla.evaluation.simulator.runtime import list_tasks, official_initial_states
 
 pytestmark = pytest.mark.simulator
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -12,7 +12,7 @@ from rich.table import Table
 from vla.conf.record import RecordConfig
 from vla.errors import UserError
 from vla.evaluation.simulator.protocol import suite_name
-from vla.evaluation.simulator.recorders import Schedule, Step, run
+from vla.evaluation.simulator.recorders import LiberoRecorder, Recorder, Schedule, Step, run
 from vla.evaluation.simulator.recording import TaskRecording, TaskReport
 from vla.evaluation.simulator.runtime import SimulatorUnavailableError, list_tasks
 from vla.evaluation.simulator.variants import other_targets
@@ -20,10 +20,14 @@ from vla.evaluation.simulator.variants import other_targets
 _PLAIN_WIDTH = 160  # columns when the output is no terminal; names of tasks are long
 
 
-def record(config: RecordConfig) -> int:
+def record(config: RecordConfig, make_recorder: Callable[[], Recorder] = LiberoRecorder) -> int:
     """Record as `config` says, with a progress bar on stderr and a table on stdout; returns the exit code.
 
     1 means that the expert failed too often at some task; the others are recorded.
+
+    Args:
+        config: what is asked for.
+        make_recorder: see `run`.
 
     Raises:
         UserError: no simulator, no such task, files of another recipe in the way, or a step that failed twice.
@@ -46,15 +50,21 @@ def record(config: RecordConfig) -> int:
             if step.seed is not None:
                 recorded[success] += 1
                 progress.advance(bar, success)
+            else:
+                kept, failed, _ = recordings[step.number].seeds()
+                name = recordings[step.number].task.name
+                console.print(f"{name}: {len(kept)} kept, {len(failed)} failed", soft_wrap=True, highlight=False)
 
-        run(schedule, config.workers, on_step)
+        run(schedule, config.workers, on_step, make_recorder)
     minutes = (time.monotonic() - start) / 60
     wide = Console() if Console().is_terminal else Console(width=_PLAIN_WIDTH)
     wide.print(to_table([recording.report() for recording in recordings if recording.finished]))
     rate = f" in {minutes:.1f} minutes, {recorded[True] / minutes:.2f} per minute" if recorded[True] else ""
-    wide.print(f"{recorded[True]} demonstrations recorded now, {recorded[False]} attempts failed{rate}")
+    wide.print(
+        f"{recorded[True]} demonstrations recorded now, {recorded[False]} attempts failed{rate}", highlight=False
+    )
     for problem in schedule.given_up.values():
-        console.print(f"error: {problem}", soft_wrap=True)
+        console.print(f"error: {problem}", soft_wrap=True, highlight=False)
     return 1 if schedule.given_up else 0
 
 

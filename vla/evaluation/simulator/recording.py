@@ -106,6 +106,7 @@ class TaskRecording:
     def record(self, env: LiberoEnv, seed: int) -> bool:
         """Let the expert play one seed and write its part; whether it succeeded."""
         part, recipe = self._part(seed), self.recipe
+        self._claim()
         noise = (recipe.noise, recipe.noise_hold, recipe.noise_share)
         rollout, _ = search_success(env, seed, None, *noise)
         if not rollout.success:
@@ -137,7 +138,8 @@ class TaskRecording:
             data.attrs["total"] = total
             data.attrs["failed_seeds"] = failed
         os.replace(beside, self.path)
-        shutil.rmtree(self.parts)
+        if self.parts.exists():
+            shutil.rmtree(self.parts)
 
     def report(self) -> TaskReport:
         """What is in the task's file."""
@@ -170,15 +172,24 @@ class TaskRecording:
 
     def _read_parts(self) -> None:
         """Take over the results of an interrupted recording."""
-        self.parts.mkdir(parents=True, exist_ok=True)
-        note = self.parts / "recipe.json"
-        if not note.exists():
-            note.write_text(json.dumps(asdict(self.recipe), sort_keys=True))
-        if not _same_recipe(note.read_text(), self.recipe):
+        if not self.parts.exists():
+            return
+        note = self._note
+        if note.exists() and not _same_recipe(note.read_text(), self.recipe):
             raise RecordingError(f"{self.parts} was begun with other settings; delete it or choose another output")
         for path in self.parts.iterdir():
             if path.suffix in (".hdf5", ".failed") and path.stem.isdecimal():
                 self.results[int(path.stem)] = path.suffix == ".hdf5"
+
+    def _claim(self) -> None:
+        """Make the folder of parts and note in it what they are parts of."""
+        if not self._note.exists():
+            self.parts.mkdir(parents=True, exist_ok=True)
+            self._note.write_text(json.dumps(asdict(self.recipe), sort_keys=True))
+
+    @property
+    def _note(self) -> Path:
+        return self.parts / "recipe.json"
 
 
 def _seeds_in(data: h5py.Group) -> tuple[dict[int, str], list[int]]:
