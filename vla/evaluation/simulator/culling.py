@@ -1,6 +1,6 @@
 """Leaving out of a frame what its camera cannot see, without changing a pixel: MuJoCo sends every mesh to OpenGL.
 
-With a software renderer a frame costs about as much as it has triangles, and LIBERO's scans and robot have many. A mesh
+A software renderer pays for the vertices of what is out of sight, too, and LIBERO's scans and robot have many. A mesh
 whose bounding box lies outside the camera's view leaves no fragment. Where the model has a mirror (the stove's plate),
 MuJoCo draws the whole scene a second time, even if the mirror is out of sight; while it is in sight, what it may show
 is drawn, too.

@@ -133,14 +133,14 @@ class LiberoEnv:
         def gated(cache: dict[str, Any]) -> np.ndarray:
             if not self._render:
                 return blank
-            with self._culled(camera):
+            with self.culled(camera):
                 frame: np.ndarray = sensor(cache)
             return frame
 
         gated.__modality__ = sensor.__modality__  # type: ignore[attr-defined]
         return gated
 
-    def _culled(self, camera: str) -> AbstractContextManager[None]:
+    def culled(self, camera: str) -> AbstractContextManager[None]:
         """Render inside of this: what the camera cannot see is left out."""
         if not self.cull:
             return nullcontext()
