@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vla.conf.record import SEEDS_PER_TASK, Recipe
+from vla.data.datasets.hdf5_index import find_files
 from vla.evaluation.simulator import recording as recording_module
 from vla.evaluation.simulator.recorders import LiberoRecorder, Schedule, Step, run
 from vla.evaluation.simulator.recording import RecordingError, TaskRecording
@@ -128,8 +129,9 @@ def in_process(monkeypatch):
     monkeypatch.setattr(recording_module, "replay", lambda env, played: played)
 
     def record(recordings, most=1000):
-        schedule, played = Schedule(recordings), []
-        while (step := schedule.next()) is not None:
+        schedule, played, present = Schedule(recordings), [], None
+        while (step := schedule.next(present)) is not None:
+            present = step.number
             if step.seed is not None and len(played) == most:
                 break
             task = schedule.recordings[step.number]
@@ -169,6 +171,12 @@ def test_interrupted_and_resumed_is_as_uninterrupted(tmp_path, in_process):
     assert len(first) == 7 and not set(first) & set(second)
     assert_same(tmp_path / "whole", tmp_path / "resumed")
     assert in_process(plan(tmp_path / "resumed")) == []
+
+
+def test_training_does_not_see_the_parts_of_a_recording(tmp_path, in_process):
+    in_process(plan(tmp_path, [2, 3]), most=4)
+    assert list(tmp_path.glob(".*/*.hdf5"))
+    assert find_files(tmp_path, ()) == [tmp_path / "pick_up_the_thing_1_demo.hdf5"]
 
 
 def test_more_demonstrations_go_on_from_the_finished_file(tmp_path, in_process):

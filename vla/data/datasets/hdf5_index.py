@@ -65,10 +65,13 @@ def dataset_root(config: LiberoConfig) -> Path:
 def find_files(root: Path, tasks: tuple[str, ...]) -> list[Path]:
     """HDF5 files below `root`, sorted by name, those of `tasks` only if any are named.
 
+    Hidden files and folders are left out; a recording that goes on keeps its parts in one.
+
     Raises:
         ValueError: no file, or none for one of `tasks`.
     """
-    files = sorted(path for path in root.rglob("*.hdf5") if not path.name.startswith("."))
+    found = {path: path.relative_to(root).parts for path in root.rglob("*.hdf5")}
+    files = sorted(path for path, parts in found.items() if not any(part.startswith(".") for part in parts))
     if not files:
         raise UserError(f"dataset.root: no *.hdf5 files in {root}")
     known = [task_name(path) for path in files]
