@@ -122,7 +122,7 @@ class ToyModel(BaseModel):
 
     def feature_sources(self) -> dict[str, FeatureSource]:
         return {
-            "vision_backbone": FeatureSource(lambda batch: batch.sample_ids.tolist(), self.see),
+            "vision_backbone": FeatureSource(lambda batch: batch.sample_ids.tolist(), self.see, settings="toy"),
             "llm_backbone": FeatureSource(lambda batch: list(batch.instructions), self.read),
         }
 

@@ -40,6 +40,7 @@ class LiberoConfig(DatasetConfig):
     max_episodes_per_task: int | None = None  # the first ones; none: all
     observation_alignment: str = "auto"  # before | after the action of its row | auto (by the file's attributes)
     instruction_source: str = "problem_info"  # problem_info (the file's attribute, else its name) | file_name
+    action_source: str = "actions"  # actions (as executed) | expert_actions (of our recorder, without the noise)
     filter_noops: bool = False  # drop steps whose action moves nothing and repeats the gripper command
     on_bad_episode: str = "error"  # error | skip (and report how many)
     frame_cache_mb: int = 512  # decoded frames of compressed files that each reading process keeps; 0: none
@@ -49,6 +50,7 @@ class LiberoConfig(DatasetConfig):
         require_positive(self, "max_episodes_per_task")
         require_choice(self, "instruction_source", ("problem_info", "file_name"))
         require_choice(self, "observation_alignment", ("auto", "before", "after"))
+        require_choice(self, "action_source", ("actions", "expert_actions"))
         require_choice(self, "on_bad_episode", ("error", "skip"))
 
 

@@ -27,6 +27,17 @@ class LoaderConfig:
 
 
 @dataclass(frozen=True)
+class FeatureCacheConfig:
+    """Where what frozen module groups compute is kept (if the stage's `cache_frozen_features` says so)."""
+
+    dir: Path | None = None  # folder for features of samples, which later runs find again; none: memory only
+    memory_gb: float = 4.0  # GiB of memory per process for what is not in `dir`
+
+    def __post_init__(self) -> None:
+        require_nonnegative(self, "memory_gb")
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """When held-out data is evaluated during training, and what that decides."""
 
@@ -77,6 +88,7 @@ class PretrainConfig:
     wandb_project: str = "vla"  # Weights & Biases: project
     wandb_entity: str | None = None  # Weights & Biases: user or team; none: the default one
     loader: LoaderConfig = field(default_factory=LoaderConfig)
+    feature_cache: FeatureCacheConfig = field(default_factory=FeatureCacheConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     report: bool = True  # write report.html at the end

@@ -23,6 +23,7 @@ class FeatureSource:
 
     keys: Callable[[Any], list[Hashable]]  # batch -> one key per sample; equal keys have equal features
     compute: Callable[[Any], dict[str, Tensor]]  # batch -> features, each [B, ...]; no gradient is recorded
+    settings: str | None = None  # what features of a sample depend on besides weights and images; None: keys are none
 
 
 class BaseModel(nn.Module):

@@ -2,20 +2,23 @@
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vla.batches import Batch
+from vla.conf.pretrain import PretrainConfig
+from vla.data.materialize import Datasets
 from vla.models.base import BaseModel, FeatureSource
 from vla.overwatch import initialize_overwatch
+from vla.training.feature_store import Features, FeatureStore, fingerprint
 
 overwatch = initialize_overwatch(__name__)
 
 MAX_BYTES = 4 * 2**30  # host memory per process
 
-Features = dict[str, Tensor]
 Compute = Callable[[FeatureSource, Batch], Features]  # a batch of one sample, as loaded -> its features, each [1, ...]
 
 
@@ -64,6 +67,24 @@ class FeatureCache:
         self.num_computed = 0
         self._compute, self._agree, self._max_bytes = compute, agree, max_bytes
         self._store: dict[Hashable, Features] = {}
+        self._on_disk: dict[tuple[str, str], FeatureStore] = {}  # by scope and group
+
+    def keep_on_disk(self, group: str, batch: Batch, stores: dict[str, tuple[Path, int]]) -> None:
+        """Keep features of `group` in files instead of in memory; for a source whose keys are sample numbers.
+
+        Args:
+            group: of `sources`; where it was given up, nothing happens.
+            batch: a few samples, to see what features look like.
+            stores: by scope, the folder and the number of samples.
+
+        Raises:
+            UserError: a folder can't be written.
+        """
+        example = {name: value[0] for name, value in self._compute(self.sources[group], take(batch, [0])).items()}
+        for scope, (folder, num_samples) in stores.items():
+            self._on_disk[scope, group] = FeatureStore(folder, num_samples, example)
+            known = len(self._on_disk[scope, group])
+            overwatch.info(f"features of {group} ({scope}): {known:,} of {num_samples:,} samples are in {folder}")
 
     def admit(self, batch: Batch, num_samples: int) -> None:
         """Give up the sources whose features of `num_samples` samples would not fit; judged by `batch`, a few of them.
@@ -72,6 +93,8 @@ class FeatureCache:
         """
         needed: dict[str, float] = {}
         for group, source in self.sources.items():
+            if ("train", group) in self._on_disk:
+                continue
             keys = source.keys(batch)
             features = self._compute(source, take(batch, [0]))
             distinct = len(set(keys)) / len(keys)
@@ -96,12 +119,18 @@ class FeatureCache:
         features = dict(getattr(batch, "features", {}))
         for group, source in self.sources.items():
             keys: list[Hashable] = [(scope, group, key) for key in source.keys(batch)]
-            found = self._look_up(keys, source, batch)
-            features |= {name: torch.stack([found[key][name] for key in keys]) for name in found[keys[0]]}
+            found = self._look_up(keys, source, batch, self._on_disk.get((scope, group)))
+            with torch.autocast("cpu", enabled=False):  # which would refuse to stack float16
+                features |= {name: torch.stack([found[key][name] for key in keys]) for name in found[keys[0]]}
         return replace(batch, features=features) if self.sources else batch  # type: ignore[call-arg]
 
-    def _look_up(self, keys: list[Hashable], source: FeatureSource, batch: Batch) -> dict[Hashable, Features]:
-        found = {key: self._store[key] for key in keys if key in self._store}
+    def _look_up(
+        self, keys: list[Hashable], source: FeatureSource, batch: Batch, on_disk: FeatureStore | None
+    ) -> dict[Hashable, Features]:
+        if on_disk is None:
+            found = {key: self._store[key] for key in keys if key in self._store}
+        else:
+            found = {key: on_disk.get(key[-1]) for key in keys if key[-1] in on_disk}  # type: ignore[index]
         missing: dict[Hashable, int] = {}
         for row, key in enumerate(keys):
             if key not in found:
@@ -114,7 +143,10 @@ class FeatureCache:
             if key is not None:
                 self.num_computed += 1
                 found[key] = features
-                self._keep(key, features)
+                if on_disk is None:
+                    self._keep(key, features)
+                else:
+                    on_disk.put(key[-1], features)  # type: ignore[index]
         return found
 
     def _rounds(self, missing: dict[Hashable, int]) -> Iterable[tuple[Hashable | None, int]]:
@@ -129,3 +161,31 @@ class FeatureCache:
         if self.num_bytes + size <= self._max_bytes:
             self._store[key] = features
             self.num_bytes += size
+
+
+def keep_on_disk(
+    cache: FeatureCache, model: BaseModel, datasets: Datasets, batch: Batch, config: PretrainConfig
+) -> None:
+    """Give every source of samples its folders below `feature_cache.dir`, named by all that the features depend on.
+
+    Args:
+        cache: of the run.
+        model: of the run, with its weights.
+        datasets: those with a `fingerprint` are kept.
+        batch: a few training samples.
+        config: the run's.
+    """
+    assert config.feature_cache.dir is not None
+    processor = datasets.processor
+    images = {name: getattr(processor.config, name) for name in ("image_size", "resize", "orientation")}
+    splits = {"train": datasets.train, "eval": datasets.validation}
+    for group, source in cache.sources.items():
+        if source.settings is None:
+            continue
+        common = {"settings": source.settings, "images": repr(images), "precision": config.stage_config.precision}
+        stores = {}
+        for scope, dataset in splits.items():
+            if dataset is not None and hasattr(dataset, "fingerprint"):
+                name = fingerprint({**common, "data": dataset.fingerprint}, model.module_groups()[group])
+                stores[scope] = (config.feature_cache.dir / f"{group}-{name}", len(dataset))
+        cache.keep_on_disk(group, batch, stores)

@@ -2,7 +2,13 @@
 
 from enum import Enum, unique
 
-from vla.conf.models.atlas import VGGTLlama7BConfig, VGGTSmolLM135MConfig, VGGTTinyConfig
+from vla.conf.models.atlas import (
+    EfficientNetSmolLM135MConfig,
+    EfficientNetTinyConfig,
+    VGGTLlama7BConfig,
+    VGGTSmolLM135MConfig,
+    VGGTTinyConfig,
+)
 from vla.conf.models.base import ModelConfig, ProcessorConfig
 from vla.conf.registry import register_enum
 
@@ -16,6 +22,8 @@ class ModelRegistry(Enum):
     VGGT_LLAMA_7B = VGGTLlama7BConfig
     VGGT_SMOLLM_135M = VGGTSmolLM135MConfig
     VGGT_TINY = VGGTTinyConfig
+    EFFICIENTNET_SMOLLM_135M = EfficientNetSmolLM135MConfig
+    EFFICIENTNET_TINY = EfficientNetTinyConfig
 
     @property
     def model_id(self) -> str:

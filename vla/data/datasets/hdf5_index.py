@@ -37,7 +37,7 @@ class Episode:
     alignment: str  # of the file: before | after
     image_shape: tuple[int, int]  # height, width
     rows: NDArray[np.int32]  # [T]
-    actions: NDArray[np.float32]  # [T, 7], as stored
+    actions: NDArray[np.float32]  # [T, 7], as stored under `action_source`
     proprio: NDArray[np.float32] | None  # [T, 8], as stored, of `rows`
 
 
@@ -170,7 +170,7 @@ class _FileScanner:
                 yield episode
 
     def _episode(self, group: h5py.Group, demo: str, instruction: str, alignment: str) -> Episode:
-        actions = _finite(group, "actions", ACTION_DIM)
+        actions = _finite(group, self.config.action_source, ACTION_DIM)
         total = len(actions)
         if total == 0:
             raise ValueError("has no steps")

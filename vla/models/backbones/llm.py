@@ -139,15 +139,18 @@ def _load_model(weights: str) -> nn.Module:
 
 @contextmanager
 def _without_load_report() -> Iterator[None]:
-    """Silence transformers' warning that the output layer was left out, which is intended."""
+    """Silence transformers' warning that the output layer was left out, which is intended, and its progress bars."""
     from transformers.utils import logging
 
-    level = logging.get_verbosity()
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _tokenizer_source(config: LLMConfig, weights: str | None, assets: Path | None) -> str:

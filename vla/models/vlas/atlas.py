@@ -1,4 +1,4 @@
-"""AtlasVLA: VGGT's geometry and a language model's instruction, fused by attention, decide the robot's action.
+"""AtlasVLA: a scene's geometry and a language model's instruction, fused by attention, decide the robot's action.
 
 Shapes: B samples, S images of a sample, L language tokens, A action dimensions.
 """
@@ -13,21 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from vla.batches import ActionBatch
-from vla.conf.models.atlas import AtlasVLAConfig
+from vla.conf.models.atlas import AtlasConfig, AtlasVLAConfig
 from vla.conf.registry import resolve_target
+from vla.models.backbones import efficientnet, vggt
+from vla.models.backbones.efficientnet import EfficientNetBackbone
 from vla.models.backbones.llm import LLMBackbone
-from vla.models.backbones.vggt import SceneFeatures, encode_scene, get_vggt_spec, unused_vggt_parameters
+from vla.models.backbones.vggt import SceneFeatures, VGGTBackbone
 from vla.models.base import BaseModel, FeatureSource, ModelOutput
 from vla.models.components.action_heads.base import ActionHead, HeadInput
 from vla.models.components.fusion import get_fusion
 from vla.models.components.geometry_encoder import GeometryEncoder
-from vla.models.vggt import VGGT
-from vla.models.vggt.weights import load_vggt
-from vla.models.weights_source import WeightsRequest, download_file, find_weights, reading_weights
+from vla.models.weights_source import WeightsRequest, find_weights
 
 VISION, LANGUAGE = "vision_backbone", "llm_backbone"
 PROPRIO_DIM = 8  # LIBERO: end-effector position 3, axis-angle rotation 3, finger positions 2
-_VGGT_FILES = ("model.safetensors", "model.pt")
 
 
 @dataclass
@@ -55,19 +54,19 @@ class AtlasVLA(BaseModel):
     """
 
     def __init__(
-        self, config: AtlasVLAConfig, weights: Mapping[str, str] | None = None, assets: Path | None = None
+        self, config: AtlasConfig, weights: Mapping[str, str] | None = None, assets: Path | None = None
     ) -> None:
         super().__init__()
         weights = weights or {}
         self.config = config
         processor, geometry = config.processor, config.geometry_encoder
-        self.vision_backbone = _get_vggt(config, weights.get(VISION))
+        self.vision_backbone = _get_vision_backbone(config, weights.get(VISION))
         self.llm_backbone = LLMBackbone(
             config.llm, processor.max_instruction_tokens, weights.get(LANGUAGE), assets and assets / LANGUAGE
         )
-        side = processor.image_size // config.vggt.patch_size
+        side = processor.image_size // config.vision.patch_size
         self.geometry_encoder = GeometryEncoder(
-            geometry, self.vision_backbone.spec.feature_dim, (side, side), processor.num_frames, len(processor.cameras)
+            geometry, self.vision_backbone.feature_dim, (side, side), processor.num_frames, len(processor.cameras)
         )
         self.fusion = get_fusion(config.fusion, self.llm_backbone.hidden_size, geometry.dim)
         proprio_dim = PROPRIO_DIM if processor.proprio else None
@@ -76,11 +75,12 @@ class AtlasVLA(BaseModel):
         )
 
     @classmethod
-    def find_weights(cls, config: AtlasVLAConfig) -> dict[str, str]:
+    def find_weights(cls, config: AtlasConfig) -> dict[str, str]:
         """Where the weights that `config` names are, by module group; `WeightsNotFound` if they can't be had."""
         requests = []
-        if config.vggt.weights is not None:
-            requests.append(WeightsRequest(VISION, "model.vggt.weights", config.vggt.weights, _VGGT_FILES))
+        if config.vision.weights is not None:
+            module = vggt if isinstance(config, AtlasVLAConfig) else efficientnet
+            requests.append(WeightsRequest(VISION, module.FIELD, config.vision.weights, module.WEIGHT_FILES))
         if config.llm.weights is not None:
             requests.append(WeightsRequest(LANGUAGE, "model.llm.weights", config.llm.weights))
         return find_weights(requests)
@@ -100,7 +100,7 @@ class AtlasVLA(BaseModel):
 
     def unused_parameters(self) -> frozenset[str]:
         """See `BaseModel`."""
-        unused = unused_vggt_parameters(self.vision_backbone, self.config.geometry_encoder)
+        unused = self.vision_backbone.unused_parameters(self.config.geometry_encoder)
         return frozenset(f"{VISION}.{name}" for name in unused)
 
     def fsdp_units(self) -> list[nn.Module]:
@@ -114,11 +114,20 @@ class AtlasVLA(BaseModel):
         self.fusion.gradient_checkpointing = enabled
 
     def feature_sources(self) -> dict[str, FeatureSource]:
-        """See `BaseModel`: VGGT's results by sample, the language model's by instruction."""
+        """See `BaseModel`: the scene's features by sample, the language model's by instruction."""
         return {
-            VISION: FeatureSource(lambda batch: batch.sample_ids.tolist(), partial(self._compute, VISION)),
+            VISION: FeatureSource(
+                lambda batch: batch.sample_ids.tolist(), partial(self._compute, VISION), self._vision_settings()
+            ),
             LANGUAGE: FeatureSource(lambda batch: batch.instructions, partial(self._compute, LANGUAGE)),
         }
+
+    def _vision_settings(self) -> str:
+        """What the scene's features depend on besides the backbone's weights and the images."""
+        geometry, config = self.config.geometry_encoder, self.config
+        kept = (geometry.layers, geometry.tokens == "frame", geometry.pool_size, geometry.use_pose)
+        points = geometry.num_points if geometry.use_pointnet else None
+        return repr((config.vision, kept, points, config.feature_precision))
 
     def forward(  # type: ignore[override]
         self,
@@ -192,20 +201,22 @@ class AtlasVLA(BaseModel):
     def _scene_of(self, batch: ActionBatch) -> SceneFeatures:
         kept = batch.features
         if f"{VISION}.tokens" in kept:
-            return SceneFeatures(*(kept.get(f"{VISION}.{name}") for name in SceneFeatures._fields))  # type: ignore[arg-type]
-        return self._scene(batch.images)
+            scene = SceneFeatures(*(kept.get(f"{VISION}.{name}") for name in SceneFeatures._fields))  # type: ignore[arg-type]
+        else:
+            scene = self._scene(batch.images)
+        return SceneFeatures(*(None if value is None else value.float() for value in scene))  # type: ignore[arg-type]
 
     def _scene(self, images: Tensor) -> SceneFeatures:
         config = self.config.geometry_encoder
         if VISION not in self.frozen_groups:
-            return encode_scene(self.vision_backbone, images, config)
+            return self.vision_backbone.encode_scene(images, config)
         with torch.no_grad():
-            if _is_sharded(self.vision_backbone):
-                return encode_scene(self.vision_backbone, images, config)
             # alone, each sample gives the same bits in whatever batch it comes: kept features equal computed ones
-            scenes = [encode_scene(self.vision_backbone, image.unsqueeze(0), config) for image in images]
+            groups = [images] if _is_sharded(self.vision_backbone) else images.split(1)
+            scenes = [self.vision_backbone.encode_scene(group, config) for group in groups]
+        dtype = torch.float16 if self.config.feature_precision == "fp16" else torch.float32
         parts = zip(*scenes, strict=True)
-        return SceneFeatures(*(None if part[0] is None else torch.cat(part) for part in parts))  # type: ignore[arg-type]
+        return SceneFeatures(*(None if part[0] is None else torch.cat(part).to(dtype) for part in parts))  # type: ignore[arg-type]
 
     def _language_of(self, batch: ActionBatch) -> tuple[Tensor, Tensor]:
         """Tokens [B, L, D] and mask bool [B, L], L the longest instruction of the batch."""
@@ -238,16 +249,10 @@ class AtlasVLA(BaseModel):
         return torch.cat(parts).index_select(0, rows.to(device))
 
 
-def _get_vggt(config: AtlasVLAConfig, weights: str | None) -> VGGT:
-    geometry = config.geometry_encoder
-    spec = get_vggt_spec(config.vggt, geometry.use_pose, geometry.use_pointnet)
-    if weights is None:
-        return VGGT(spec)
-    with torch.device("meta"):
-        vggt = VGGT(spec)
-    with reading_weights("model.vggt.weights"):
-        load_vggt(vggt, download_file(weights, _VGGT_FILES))
-    return vggt
+def _get_vision_backbone(config: AtlasConfig, weights: str | None) -> VGGTBackbone | EfficientNetBackbone:
+    if isinstance(config, AtlasVLAConfig):
+        return VGGTBackbone(config.vggt, config.geometry_encoder, weights)
+    return EfficientNetBackbone(config.vision, weights)
 
 
 def _scene_to_features(scene: SceneFeatures) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from vla.training.checkpoint import restore_checkpoint, save_checkpoint
 from vla.training.checkpoint_store import CheckpointStore
 from vla.training.data_feed import DataFeed
 from vla.training.early_stopping import BestMetric
-from vla.training.feature_cache import FeatureCache, frozen_sources
+from vla.training.feature_cache import FeatureCache, frozen_sources, keep_on_disk
 from vla.training.intervals import Interval
 from vla.training.metrics import StepClock
 from vla.training.monitor import Monitor
@@ -147,10 +147,14 @@ class TrainStrategy:
         cache = FeatureCache(
             frozen_sources(self.model) if enabled else {}, self._compute_features,
             self._largest_of_all if self.shards_parameters else None,
+            max_bytes=int(self.config.feature_cache.memory_gb * 2**30),
         )  # fmt: skip
         if cache.sources:
             with preserved_rng():
-                cache.admit(self.feed.probe(), len(datasets.train))
+                batch = self.feed.probe()
+                if self.config.feature_cache.dir is not None:
+                    keep_on_disk(cache, self.model, datasets, batch, self.config)
+                cache.admit(batch, len(datasets.train))
         return cache
 
     # ---------------------------------------------------------------- the loop
