@@ -8,41 +8,54 @@ from toys import metrics, toy_config, toy_datasets, toy_strategy
 
 from vla.conf.pretrain import FeatureCacheConfig
 from vla.errors import UserError
-from vla.training.feature_store import FeatureStore, fingerprint
+from vla.training.feature_store import FeatureStore, Place, fingerprint
 
 ROW = {"tokens": torch.arange(6.0).reshape(2, 3).half(), "pose": torch.ones(9)}
 
 
+def make_store(folder, length: int = 4, episode: str = "e") -> FeatureStore:
+    """A store whose samples are those of one episode after the other, `length` each."""
+    return FeatureStore(folder, lambda sample: Place(f"{episode}{sample // length}", sample % length, length), ROW)
+
+
 def test_rows_come_back_as_they_were(tmp_path):
-    store = FeatureStore(tmp_path / "s", 4, ROW)
-    assert 2 not in store and len(store) == 0
-    store.put(2, ROW)
-    again = FeatureStore(tmp_path / "s", 4, ROW)
-    assert 2 in again and 1 not in again and len(again) == 1
-    for name, value in again.get(2).items():
+    store = make_store(tmp_path)
+    assert 6 not in store
+    store.put(6, ROW)
+    again = make_store(tmp_path)
+    assert 6 in again and 2 not in again and 5 not in again
+    for name, value in again.get(6).items():
         assert torch.equal(value, ROW[name]) and value.dtype == ROW[name].dtype
 
 
+def test_an_episode_is_found_wherever_its_samples_are(tmp_path):
+    make_store(tmp_path).put(6, ROW)  # row 2 of episode e1
+    moved = FeatureStore(tmp_path, lambda sample: Place("e1", sample - 100, 4), ROW)
+    assert 102 in moved and 101 not in moved
+
+
 def test_what_was_not_marked_is_not_there(tmp_path):
-    store = FeatureStore(tmp_path / "s", 4, ROW)
-    store._arrays["tokens"][1] = 7.0  # a process killed between writing and marking
-    assert 1 not in FeatureStore(tmp_path / "s", 4, ROW)
+    store = make_store(tmp_path)
+    store.put(0, ROW)
+    store._open["e0"]["tokens"][1] = 7.0  # a process killed between writing and marking
+    assert 1 not in make_store(tmp_path)
 
 
-def test_two_processes_may_create_it(tmp_path):
-    first, second = FeatureStore(tmp_path / "s", 4, ROW), FeatureStore(tmp_path / "s", 4, ROW)
+def test_two_processes_may_fill_it(tmp_path):
+    first, second = make_store(tmp_path), make_store(tmp_path)
     first.put(0, ROW)
     second.put(3, ROW)
     assert 3 in first and 0 in second
+    assert not list(tmp_path.glob("*.writing*"))
 
 
-def test_another_layout_is_refused(tmp_path):
-    FeatureStore(tmp_path / "s", 4, ROW)
-    with pytest.raises(UserError, match="feature_cache.dir: .* holds other features"):
-        FeatureStore(tmp_path / "s", 5, ROW)
+def test_a_folder_that_does_not_fit_is_refused(tmp_path):
+    make_store(tmp_path / "s").put(0, ROW)
+    with pytest.raises(UserError, match="feature_cache.dir: .* can't be used: .* delete it"):
+        assert 0 in make_store(tmp_path / "s", length=5)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="feature_cache.dir: .* can't be used"):
-        FeatureStore(tmp_path / "file", 4, ROW)
+        make_store(tmp_path / "file")
 
 
 def test_fingerprint_is_of_the_weights_and_of_all_parts():
@@ -58,8 +71,8 @@ def test_fingerprint_is_of_the_weights_and_of_all_parts():
 def run(tmp_path, name: str, folder: str | None = "features", data_version: str = "1"):
     """A short training run; its losses, and how often the vision backbone was called."""
     data = toy_datasets()
-    for number, split in enumerate((data.train, data.validation)):
-        split.fingerprint = f"split-{number}-{data_version}"
+    data.train.locate = lambda sample: Place(f"train-{data_version}", sample, 28)
+    data.validation.locate = lambda sample: Place(f"held-out-{data_version}", sample, 10)
     cache = FeatureCacheConfig(dir=tmp_path / folder if folder else None)
     config = replace(toy_config(tmp_path / name), feature_cache=cache)
     strategy = toy_strategy(config, datasets=data)

@@ -1,6 +1,6 @@
 """What frozen module groups compute is computed once for an input and then reused."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -69,22 +69,23 @@ class FeatureCache:
         self._store: dict[Hashable, Features] = {}
         self._on_disk: dict[tuple[str, str], FeatureStore] = {}  # by scope and group
 
-    def keep_on_disk(self, group: str, batch: Batch, stores: dict[str, tuple[Path, int]]) -> None:
+    def keep_on_disk(self, group: str, batch: Batch, folder: Path, datasets: Mapping[str, Any]) -> None:
         """Keep features of `group` in files instead of in memory; for a source whose keys are sample numbers.
 
         Args:
-            group: of `sources`; where it was given up, nothing happens.
+            group: of `sources`.
             batch: a few samples, to see what features look like.
-            stores: by scope, the folder and the number of samples.
+            folder: see `FeatureStore`.
+            datasets: by scope, those that can `locate` their samples.
 
         Raises:
-            UserError: a folder can't be written.
+            UserError: the folder can't be written.
         """
         example = {name: value[0] for name, value in self._compute(self.sources[group], take(batch, [0])).items()}
-        for scope, (folder, num_samples) in stores.items():
-            self._on_disk[scope, group] = FeatureStore(folder, num_samples, example)
-            known = len(self._on_disk[scope, group])
-            overwatch.info(f"features of {group} ({scope}): {known:,} of {num_samples:,} samples are in {folder}")
+        for scope, dataset in datasets.items():
+            store = self._on_disk[scope, group] = FeatureStore(folder, dataset.locate, example)
+            known, total = sum(sample in store for sample in range(len(dataset))), len(dataset)
+            overwatch.info(f"features of {group} ({scope}): {known:,} of {total:,} samples are in {folder}")
 
     def admit(self, batch: Batch, num_samples: int) -> None:
         """Give up the sources whose features of `num_samples` samples would not fit; judged by `batch`, a few of them.
@@ -166,26 +167,23 @@ class FeatureCache:
 def keep_on_disk(
     cache: FeatureCache, model: BaseModel, datasets: Datasets, batch: Batch, config: PretrainConfig
 ) -> None:
-    """Give every source of samples its folders below `feature_cache.dir`, named by all that the features depend on.
+    """Give every source of samples its folder below `feature_cache.dir`, named by all that the features depend on.
 
     Args:
         cache: of the run.
         model: of the run, with its weights.
-        datasets: those with a `fingerprint` are kept.
+        datasets: features of those that can `locate` their samples in episodes are kept.
         batch: a few training samples.
         config: the run's.
     """
     assert config.feature_cache.dir is not None
-    processor = datasets.processor
-    images = {name: getattr(processor.config, name) for name in ("image_size", "resize", "orientation")}
+    processor = datasets.processor.config
+    images = ("cameras", "num_frames", "frame_stride", "image_size", "resize", "orientation")
+    window = repr({name: getattr(processor, name) for name in images})
     splits = {"train": datasets.train, "eval": datasets.validation}
+    located = {scope: dataset for scope, dataset in splits.items() if hasattr(dataset, "locate")}
     for group, source in cache.sources.items():
-        if source.settings is None:
-            continue
-        common = {"settings": source.settings, "images": repr(images), "precision": config.stage_config.precision}
-        stores = {}
-        for scope, dataset in splits.items():
-            if dataset is not None and hasattr(dataset, "fingerprint"):
-                name = fingerprint({**common, "data": dataset.fingerprint}, model.module_groups()[group])
-                stores[scope] = (config.feature_cache.dir / f"{group}-{name}", len(dataset))
-        cache.keep_on_disk(group, batch, stores)
+        if source.settings is not None and "train" in located:
+            parts = {"settings": source.settings, "images": window, "precision": config.stage_config.precision}
+            name = fingerprint(parts, model.module_groups()[group])
+            cache.keep_on_disk(group, batch, config.feature_cache.dir / f"{group}-{name}", located)

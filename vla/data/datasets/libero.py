@@ -1,6 +1,5 @@
 """LiberoDataset: windows of frames, actions and robot states out of LIBERO's HDF5 demonstrations."""
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from operator import index as as_index
@@ -69,7 +68,7 @@ class LiberoDataset:
         self._history = np.arange(1 - config.num_frames, 1) * config.frame_stride
         self._chunk = np.arange(processor.chunk_size)
         self.skipped = skipped or []
-        self._fingerprint = _fingerprint(episodes, reader.root)
+        self._contents = [episode.content for episode in episodes]
         starts = self._ends - lengths
         self.episodes = [
             EpisodeRef(e.file, e.demo, e.task, e.instruction, len(e.rows), int(start))
@@ -132,11 +131,13 @@ class LiberoDataset:
         episode, step = self._locate(index)
         return f"{self.episodes[episode].file} {self.episodes[episode].demo} t={step}"
 
-    @property
-    def fingerprint(self) -> str:
-        """Differs between datasets whose sample of the same number may show other images."""
-        window = f"{self._cameras} {self._history.tolist()}"
-        return hashlib.sha256(f"{self._fingerprint} {window}".encode()).hexdigest()[:16]
+    def locate(self, index: int) -> tuple[str, int, int]:
+        """Hash of the content of the episode that sample `index` is of, its number there, the episode's samples.
+
+        Samples at the same place have the same images, whatever else the dataset holds.
+        """
+        episode, step = self._locate(index)
+        return self._contents[episode], step, self.episodes[episode].length
 
     def episode_actions(self, episode: int) -> np.ndarray:
         """Actions float32 [T, 7] of episode number `episode`, one for each of its samples, as stored."""
@@ -193,17 +194,6 @@ def _statistics(episodes: list[Episode], root: Path, config: LiberoConfig) -> St
         "action_source": config.action_source,
     }
     return cached_statistics(arrays, root, options)
-
-
-def _fingerprint(episodes: list[Episode], root: Path) -> str:
-    """Hash of which frames of which files, as they are now, the episodes are made of."""
-    digest = hashlib.sha256()
-    files = {episode.file: (root / episode.file).stat() for episode in episodes}
-    for episode in episodes:
-        status = files[episode.file]
-        digest.update(f"{episode.file} {status.st_size} {status.st_mtime_ns} {episode.demo}".encode())
-        digest.update(np.ascontiguousarray(episode.rows).tobytes())
-    return digest.hexdigest()
 
 
 def _report(config: LiberoConfig, found: Scan, train: LiberoDataset, validation: LiberoDataset | None) -> None:

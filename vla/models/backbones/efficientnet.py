@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vla.conf.models.components import EfficientNetConfig, GeometryEncoderConfig
 from vla.models.backbones.vggt import SceneFeatures
@@ -25,8 +26,11 @@ class EfficientNetBackbone(nn.Module):
     """
     The stem and the first stages of EfficientNet-Lite0, with timm's parameter names.
 
+    Where several stages are asked for, the finer maps are folded into the coarsest one's places (space to depth): a
+    token knows what is there from the late stage, and where exactly from the early one.
+
     Args:
-        config: where it is cut.
+        config: which stages; those after the last of them are left out.
         weights: local file of the whole network; None starts at random.
 
     Raises:
@@ -43,7 +47,8 @@ class EfficientNetBackbone(nn.Module):
             with reading_weights(FIELD):
                 network.load_state_dict(read_efficientnet(Path(weights), network))
         self.conv_stem, self.bn1 = network.conv_stem, network.bn1
-        self.blocks = network.blocks[: config.last_stage + 1]
+        self.blocks = network.blocks[: config.stages[-1] + 1]
+        self.stages = config.stages
         self.feature_dim, self.patch_size = config.feature_dim, config.patch_size
         self.gradient_checkpointing = False
 
@@ -58,12 +63,15 @@ class EfficientNetBackbone(nn.Module):
     def _run(self, images: Tensor) -> Tensor:
         # The network was trained on [-1, 1]; channels last is what convolutions on a CPU are fastest with.
         x = self.bn1(self.conv_stem((2.0 * images - 1.0).contiguous(memory_format=torch.channels_last)))
-        for stage in self.blocks:
+        maps = []
+        for number, stage in enumerate(self.blocks):
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = torch.utils.checkpoint.checkpoint(stage, x, use_reentrant=False)
+                x = checkpoint(stage, x, use_reentrant=False)
             else:
                 x = stage(x)
-        return x
+            if number in self.stages:
+                maps.append(x)
+        return torch.cat([nn.functional.pixel_unshuffle(m, m.shape[-1] // x.shape[-1]) for m in maps], dim=1)
 
     def encode_scene(self, images: Tensor, config: GeometryEncoderConfig) -> SceneFeatures:
         """Tokens of images [B, S, 3, H, W] in [0, 1], pooled as `config` says: float32 [B, S, n, C]."""
