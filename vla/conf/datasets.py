@@ -90,6 +90,13 @@ class Libero90Config(LiberoConfig):
 
 
 @dataclass(frozen=True)
+class LiberoFolderConfig(LiberoConfig):
+    """Everything below a folder that is in LIBERO's layout, several suites too."""
+
+    dataset_id: ClassVar[str] = "libero"
+
+
+@dataclass(frozen=True)
 class LiberoMiniConfig(LiberoConfig):
     """A few tasks recorded by a scripted expert in the LIBERO simulator; ships with the repository."""
 
@@ -107,6 +114,7 @@ class DatasetRegistry(Enum):
     LIBERO_GOAL = LiberoGoalConfig
     LIBERO_10 = Libero10Config
     LIBERO_90 = Libero90Config
+    LIBERO = LiberoFolderConfig
     LIBERO_MINI = LiberoMiniConfig
 
     @property

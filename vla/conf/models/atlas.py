@@ -153,7 +153,7 @@ class VGGTTinyConfig(AtlasVLAConfig):
 
 def _small_stage(trainable: tuple[str, ...]) -> StageConfig:
     return _stage(
-        trainable, epochs=12, global_batch_size=64, per_device_batch_size=64, learning_rate=1e-3, weight_decay=0.05,
+        trainable, epochs=12, global_batch_size=64, per_device_batch_size=32, learning_rate=1e-3, weight_decay=0.05,
         schedule=ScheduleConfig(name="cosine", warmup_steps=200),
     )  # fmt: skip
 
@@ -169,9 +169,9 @@ class EfficientNetSmolLM135MConfig(AtlasConfig):
     efficientnet: EfficientNetConfig = field(default_factory=EfficientNetConfig)
     llm: LLMConfig = field(default_factory=lambda: SMOLLM2_135M)
     geometry_encoder: GeometryEncoderConfig = field(
-        default_factory=lambda: GeometryEncoderConfig(dim=128, use_pose=False)
+        default_factory=lambda: GeometryEncoderConfig(dim=192, use_pose=False)
     )
-    fusion: FusionConfig = field(default_factory=lambda: FusionConfig(dim=128, num_layers=3, num_heads=4))
+    fusion: FusionConfig = field(default_factory=lambda: FusionConfig(dim=192, num_layers=3, num_heads=6, dropout=0.1))
     action_head: ActionHeadConfig = field(default_factory=ChunkHeadConfig)
     align: StageConfig = field(default_factory=lambda: _small_stage(NEW_MODULES))
     finetune: StageConfig = field(default_factory=lambda: _small_stage(("llm_backbone", *NEW_MODULES)))
