@@ -9,9 +9,11 @@ pytest.importorskip("mujoco", reason="the libero extra is not installed")
 pytest.importorskip("robosuite", reason="the libero extra is not installed")
 
 from vla.evaluation.simulator.episodes import play_expert, replay, search_success
-from vla.evaluation.simulator.expert import ExpertError, placement_for, rotation_vector
+from vla.evaluation.simulator.expert import ExpertError
 from vla.evaluation.simulator.grasping import MAX_JAW_WIDTH, boxes, cross_section, plan_grasp
 from vla.evaluation.simulator.libero_env import LiberoEnv
+from vla.evaluation.simulator.motion import rotation_vector
+from vla.evaluation.simulator.placing import placement_for
 from vla.evaluation.simulator.runtime import list_tasks, official_initial_states
 
 pytestmark = pytest.mark.simulator
