@@ -49,3 +49,12 @@ def test_large_film_is_only_named(run_dir: Path) -> None:
     (folder / "videos" / "a.mp4").write_bytes(bytes(3 * 2**20))
     page = write_report(run_dir).read_text()
     assert "<video" not in page and "videos/a.mp4" in page
+
+
+def test_contact_sheet_is_shown_where_the_results_name_one(run_dir: Path) -> None:
+    folder = write_results(run_dir, contact_sheet="contact_sheet.jpg")
+    assert "data:image/jpeg" not in write_report(run_dir).read_text()  # named, but not there
+    (folder / "contact_sheet.jpg").write_bytes(b"sheet")
+    assert '<img src="data:image/jpeg;base64,c2hlZXQ="' in write_report(run_dir).read_text()
+    write_results(run_dir)
+    assert "data:image/jpeg" not in write_report(run_dir).read_text()  # of an evaluation before

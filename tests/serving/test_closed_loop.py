@@ -92,6 +92,23 @@ def test_films_show_a_success_and_a_failure_of_each_task(tmp_path):
         assert path.suffix in (".mp4", ".gif") and path.stat().st_size > 100
 
 
+def test_interrupted_and_resumed_evaluation_has_its_contact_sheet(tmp_path):
+    class Interrupted(FakePool):
+        def run(self, jobs, act, on_done):
+            if jobs[0].film_every:
+                raise KeyboardInterrupt  # before anything is filmed
+            super().run(jobs, act, on_done)
+
+    sheet = tmp_path / "evaluation" / "contact_sheet.jpg"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path, Closing(), Interrupted, tasks=(0, 1))
+    assert not sheet.exists()
+    _, results, _ = evaluate(tmp_path, Closing(), tasks=(0, 1))
+    assert results["contact_sheet"] == sheet.name and sheet.stat().st_size > 1000
+    _, results, _ = evaluate(tmp_path, Closing(), tasks=(0, 1), videos=0)
+    assert "contact_sheet" not in results and not sheet.exists()  # it would be of other results
+
+
 def test_interrupted_evaluation_goes_on_where_it_stopped(tmp_path):
     class Interrupted(FakePool):
         def run(self, jobs, act, on_done):

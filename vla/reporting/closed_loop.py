@@ -1,4 +1,4 @@
-"""Success rates and films of the simulator for the report, from `evaluation/<suite>/results.json`."""
+"""Success rates, films and contact sheets of the simulator for the report, from `evaluation/<suite>/results.json`."""
 
 import base64
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 _MAX_FILM_BYTES = 2 * 2**20  # of one film
 _MAX_BYTES = 24 * 2**20  # of all films of a page
-_TYPES = {".mp4": "video/mp4", ".gif": "image/gif"}
+_TYPES = {".mp4": "video/mp4", ".gif": "image/gif", ".jpg": "image/jpeg"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class ClosedLoopSection:
     results: dict[str, Any]
     rows: list[dict[str, Any]]  # of the tasks, then of all
     films: list[Film]
+    sheet: str  # data URI of the contact sheet, or empty
 
 
 def read_sections(run_dir: Path) -> tuple[list[ClosedLoopSection], list[str]]:
@@ -48,22 +49,28 @@ def read_sections(run_dir: Path) -> tuple[list[ClosedLoopSection], list[str]]:
                 for outcome, names in sorted(row.get("videos", {}).items(), reverse=True)
                 for name in names
             ]
+            sheet = _data_uri(path.parent / results["contact_sheet"]) if results.get("contact_sheet") else ""
         except (ValueError, KeyError, TypeError, OSError) as error:  # a report on a broken run is worth more than none
             notes.append(f"{path.relative_to(run_dir)} can't be read: {error}")
             continue
+        room -= len(sheet)
         shown = []
         for film in films:
             room -= len(film.uri)
             shown.append(film if room > 0 else Film(**{**film.__dict__, "uri": ""}))
-        sections.append(ClosedLoopSection(results, rows, shown))
+        sections.append(ClosedLoopSection(results, rows, shown, sheet))
     return sections, notes
 
 
 def _film(folder: Path, run_dir: Path, row: dict[str, Any], outcome: str, name: str) -> Film:
     path = folder / name
-    kind = _TYPES.get(path.suffix)
-    uri = ""
-    if kind is not None and path.is_file() and path.stat().st_size <= _MAX_FILM_BYTES:
-        uri = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
     where = path.relative_to(run_dir).as_posix()
-    return Film(row["index"], row["language"], outcome, where, uri, path.suffix == ".mp4")
+    return Film(row["index"], row["language"], outcome, where, _data_uri(path), path.suffix == ".mp4")
+
+
+def _data_uri(path: Path) -> str:
+    """What the page shows of a film or picture; empty if there is none, or it is too large."""
+    kind = _TYPES.get(path.suffix)
+    if kind is None or not path.is_file() or path.stat().st_size > _MAX_FILM_BYTES:
+        return ""
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

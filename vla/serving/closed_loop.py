@@ -26,6 +26,8 @@ from vla.evaluation.simulator.pool import SimulatorError, SimulatorPool
 from vla.evaluation.simulator.protocol import short_hash, suite_name
 from vla.evaluation.simulator.runtime import ALLOW_VERSIONS_VARIABLE
 from vla.overwatch import initialize_overwatch
+from vla.serving.contact_sheet import write_contact_sheet
+from vla.serving.instructions_check import check_instructions
 from vla.serving.policy import Policy, ReplayPolicy
 from vla.serving.preparation import audit_error, make_jobs, make_policy, make_protocol, tell_instructions
 from vla.serving.preprocessing_check import check_preprocessing, training_data
@@ -42,8 +44,8 @@ def run(config: ClosedLoopConfig, write_report: Callable[[Path], Path] | None = 
 
     1 means that an episode ended in an error, 130 that Ctrl-C stopped the evaluation.
 
-    Writes `evaluation/<suite>/` with results.json, summary.md, episodes.jsonl, the executed actions and films. Episodes
-    that are in episodes.jsonl already, of the same policy and protocol, are not played again.
+    Writes `evaluation/<suite>/` with results.json, summary.md, episodes.jsonl, the executed actions, films and a
+    contact sheet. Episodes that are in episodes.jsonl already, of the same policy and protocol, are not played again.
 
     Args:
         config: what is asked for.
@@ -115,8 +117,13 @@ class ClosedLoop:
         self.protocol = make_protocol(config, self.policy)
         self.variant = short_hash([self.policy.fingerprint, self.protocol.hash, config.instructions])
 
+    @property
+    def film_fps(self) -> float:
+        """Frames per second at which films show what happened as fast as it happened."""
+        return CONTROL_HZ / self.config.film_every
+
     def run(self) -> int:
-        """Audit, play what is missing, write results and films."""
+        """Audit, play what is missing, write results, films and the contact sheet."""
         checks = self._audit()
         jobs = make_jobs(self.config, self.policy, self.protocol, self.tasks)
         log = EpisodeLog(self.folder, self.variant)
@@ -133,14 +140,17 @@ class ClosedLoop:
             "suite": self.suite, "policy": self._describe_policy(), "protocol": asdict(self.protocol),
             "protocol_hash": self.protocol.hash, "variant": self.variant, "instructions": self.config.instructions,
             "versions": self.versions, "audit": [asdict(check) for check in checks], "timing": timing,
-            "command": sys.argv,
+            "film_every": self.config.film_every, "film_fps": self.film_fps, "command": sys.argv,
         }  # fmt: skip
         results = make_results(outcomes, self.tasks, details, self._exact(outcomes))
         write_results(self.folder, results)
         Console().print(to_table(results))
         if self.config.videos:
             self._film(jobs, outcomes, log, results)
-            write_results(self.folder, results)
+        sheet = write_contact_sheet(self.folder, results)
+        if sheet is not None:
+            results["contact_sheet"] = sheet.name
+        write_results(self.folder, results)
         print(f"results: {self.folder / 'results.json'}")
         errors = results["overall"]["errors"]
         if errors:
@@ -158,6 +168,7 @@ class ClosedLoop:
         if isinstance(self.policy, Policy):
             checks.append(audit.check_contract(self.policy.processor.contract()))
             checks.append(check_preprocessing(self.policy))
+            checks.append(check_instructions(self.policy, [task["instruction"] for task in self.tasks]))
         for index, check in enumerate(checks):
             if check.status == "failed":
                 if check.name not in force:
@@ -216,7 +227,7 @@ class ClosedLoop:
                 )
                 return
             stem = f"task-{name.task:02d}-init-{name.init_id:02d}-{earlier.status}"
-            path = write_video(self.folder / "videos" / stem, outcome.film, CONTROL_HZ / self.config.film_every)
+            path = write_video(self.folder / "videos" / stem, outcome.film, self.film_fps)
             rows[name.task]["videos"].setdefault(earlier.status, []).append(f"videos/{path.name}")
 
         overwatch.info(f"filming {len(todo)} episodes")

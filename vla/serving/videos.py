@@ -1,4 +1,4 @@
-"""Films of episodes: MP4 where an encoder is installed, else GIF."""
+"""Films of episodes: MP4 where an encoder is installed, else GIF; and their frames again."""
 
 from __future__ import annotations
 
@@ -39,3 +39,36 @@ def _write_gif(path: Path, frames: np.ndarray, fps: float) -> Path:
     pictures = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0)
     return path
+
+
+def read_video(path: Path, fps: float) -> np.ndarray:
+    """The frames uint8 [n, H, W, 3] of a film that `write_video` wrote; lossy.
+
+    Args:
+        path: with its ending.
+        fps: as it was written; a GIF shows a frame that repeats longer instead of again.
+
+    Raises:
+        OSError: it isn't there, or is no film.
+        ImportError: an MP4, and no decoder is installed.
+    """
+    if path.suffix == ".gif":
+        return _read_gif(path, fps)
+    import imageio.v2 as imageio
+
+    with imageio.get_reader(path, format="FFMPEG") as reader:
+        frames = [np.asarray(frame) for frame in reader]
+    if not frames:
+        raise OSError("no frames")
+    return np.stack(frames)
+
+
+def _read_gif(path: Path, fps: float) -> np.ndarray:
+    from PIL import Image, ImageSequence
+
+    frames: list[np.ndarray] = []
+    with Image.open(path) as film:
+        for frame in ImageSequence.Iterator(film):
+            times = max(round(frame.info.get("duration", 0) * fps / 1000), 1)
+            frames += [np.asarray(frame.convert("RGB"))] * times
+    return np.stack(frames)

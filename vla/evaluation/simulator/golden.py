@@ -34,7 +34,7 @@ class Check:
 
     Attributes:
         name: what `--force` calls it.
-        status: passed | failed | skipped.
+        status: passed | failed | warning | skipped.
         detail: what was measured, against which tolerance; or why it was skipped.
     """
 
