@@ -46,6 +46,9 @@ class TestWindow:
     def test_order_of_cameras_is_the_models(self, libero_root: Path) -> None:
         train = open_libero(libero_root, {"cameras": ("eye_in_hand",)}, tasks=(TASK,)).train
         assert image_tags(train[3]["images"]) == [[0, 3, 2]]
+        window = {"cameras": ("eye_in_hand", "agentview"), "num_frames": 2}
+        train = open_libero(libero_root, window, tasks=(TASK,)).train
+        assert image_tags(train[3]["images"]) == [[0, 2, 2], [0, 2, 1], [0, 3, 2], [0, 3, 1]]
 
     def test_actions_look_ahead_and_end_masked(self, libero_root: Path) -> None:
         train = open_libero(libero_root, {"normalization": "none"}, chunk=5, tasks=(TASK,)).train

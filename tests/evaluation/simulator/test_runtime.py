@@ -93,6 +93,13 @@ def test_axis_angle_of_quaternions():
     assert np.array_equal(half, before)
 
 
+def test_axis_angle_does_not_jump_where_the_hand_points_down():
+    """Half a turn is the usual pose; the published state goes on past it instead of turning to the other sign."""
+    angles = np.linspace(np.pi - 0.1, np.pi + 0.1, 5)
+    vectors = [quat_to_axis_angle(np.array([np.sin(angle / 2), 0.0, 0.0, np.cos(angle / 2)])) for angle in angles]
+    np.testing.assert_allclose(vectors, np.array([1.0, 0.0, 0.0]) * angles[:, None])
+
+
 def test_upright_flips_rows_only():
     image = np.arange(12).reshape(2, 2, 3)
     assert np.array_equal(upright(image), image[::-1])
