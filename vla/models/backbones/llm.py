@@ -1,7 +1,8 @@
 """A Hugging Face causal language model as an encoder of instructions. B instructions, L tokens, D width."""
 
+import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -139,14 +140,18 @@ def _load_model(weights: str) -> nn.Module:
 
 @contextmanager
 def _without_load_report() -> Iterator[None]:
-    """Silence transformers' warning that the output layer was left out, which is intended, and its progress bars."""
+    """Silence transformers' warning that the output layer was left out, which is intended, and its progress bars.
+
+    The bar of GGUF files knows no switch; like all of them it goes to what is the standard error when it starts.
+    """
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with redirect_stderr(io.StringIO()):
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:
