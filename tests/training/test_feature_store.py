@@ -93,3 +93,16 @@ def test_a_second_run_computes_nothing_and_learns_the_same(tmp_path):
 def test_other_data_is_computed_anew(tmp_path):
     _, calls = run(tmp_path, "first")
     assert run(tmp_path, "second", data_version="2")[1] == calls
+
+
+def test_images_are_read_until_all_features_are_there(tmp_path):
+    datasets = []
+    for _ in range(2):
+        data = toy_datasets()
+        data.train.locate, data.train.images_needed = (lambda sample: Place("train", sample, 28)), True
+        cache = FeatureCacheConfig(dir=tmp_path / "features")
+        config = replace(toy_config(tmp_path / str(len(datasets))), feature_cache=cache)
+        strategy = toy_strategy(config, datasets=data)
+        datasets.append(data.train)
+        assert data.train.images_needed == (len(datasets) == 1)
+        strategy.run_training()

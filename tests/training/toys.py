@@ -123,7 +123,7 @@ class ToyModel(BaseModel):
     def feature_sources(self) -> dict[str, FeatureSource]:
         return {
             "vision_backbone": FeatureSource(lambda batch: batch.sample_ids.tolist(), self.see, settings="toy"),
-            "llm_backbone": FeatureSource(lambda batch: list(batch.instructions), self.read),
+            "llm_backbone": FeatureSource(lambda batch: list(batch.instructions), self.read, sees_images=False),
         }
 
     def see(self, batch: ActionBatch) -> dict[str, Tensor]:

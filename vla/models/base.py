@@ -23,7 +23,8 @@ class FeatureSource:
 
     keys: Callable[[Any], list[Hashable]]  # batch -> one key per sample; equal keys have equal features
     compute: Callable[[Any], dict[str, Tensor]]  # batch -> features, each [B, ...]; no gradient is recorded
-    settings: str | None = None  # what features of a sample depend on besides weights and images; None: keys are none
+    settings: str | None = None  # what features depend on besides weights and images; None: they are not of a sample
+    sees_images: bool = True  # whether `compute` looks at the batch's images
 
 
 class BaseModel(nn.Module):

@@ -76,7 +76,8 @@ class FeatureCache:
             group: of `sources`.
             batch: a few samples, to see what features look like.
             folder: see `FeatureStore`.
-            datasets: by scope, those that can `locate` their samples.
+            datasets: by scope, those that can `locate` their samples; where all features are there already and nobody
+                else looks at images, they are told not to read them.
 
         Raises:
             UserError: the folder can't be written.
@@ -85,6 +86,8 @@ class FeatureCache:
         for scope, dataset in datasets.items():
             store = self._on_disk[scope, group] = FeatureStore(folder, dataset.locate, example)
             known, total = sum(sample in store for sample in range(len(dataset))), len(dataset)
+            if all(name == group or not source.sees_images for name, source in self.sources.items()):
+                dataset.images_needed = known < total
             overwatch.info(f"features of {group} ({scope}): {known:,} of {total:,} samples are in {folder}")
 
     def admit(self, batch: Batch, num_samples: int) -> None:

@@ -54,3 +54,14 @@ def test_other_frames_of_the_same_length_are_another_episode(tmp_path):
     with h5py.File(path, "a") as file:
         file["data/demo_0/actions"][5, 0] += 0.1
     assert open_libero(tmp_path).train.locate(0)[0] != before
+
+
+def test_images_stay_on_disk_when_nobody_needs_them(tmp_path):
+    write_task(tmp_path)
+    data = open_libero(tmp_path, window={"num_frames": 2}).train
+    with_images = data[4]
+    data.images_needed = False
+    without = data[4]
+    assert with_images["images"].shape == (4, 3, 8, 10) and without["images"].shape == (4, 3, 0, 0)
+    np.testing.assert_array_equal(with_images["actions"], without["actions"])
+    assert data.read_counters["raw"] == 4

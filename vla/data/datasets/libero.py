@@ -68,6 +68,9 @@ class LiberoDataset:
         self._history = np.arange(1 - config.num_frames, 1) * config.frame_stride
         self._chunk = np.arange(processor.chunk_size)
         self.skipped = skipped or []
+        self.images_needed = (
+            True  # false: what is seen in them is kept (`vla.training.feature_store`), they stay on disk
+        )
         self._contents = [episode.content for episode in episodes]
         starts = self._ends - lengths
         self.episodes = [
@@ -110,14 +113,10 @@ class LiberoDataset:
         """
         episode, step = self._locate(index)
         ref = self.episodes[episode]
-        steps = np.maximum(step + self._history, 0)
-        rows = self._rows[ref.first_sample + steps].tolist()
-        images = np.empty((len(rows), len(self._cameras), *self._image_shape, 3), dtype=np.uint8)
-        for number, camera in enumerate(self._cameras):
-            self._reader.read(ref.file, ref.demo, camera, rows, images[:, number])
+        images = self._read_images(ref, step)
         ahead = step + self._chunk
         sample = {
-            "images": images.reshape(-1, *self._image_shape, 3).transpose(0, 3, 1, 2),
+            "images": images.reshape(images.shape[0] * images.shape[1], *images.shape[2:]).transpose(0, 3, 1, 2),
             "instruction": ref.instruction,
             "actions": self._actions[ref.first_sample + np.minimum(ahead, ref.length - 1)],
             "action_mask": ahead < ref.length,
@@ -125,6 +124,16 @@ class LiberoDataset:
         if self._proprio is not None:
             sample["proprio"] = self._proprio[ref.first_sample + step]
         return sample
+
+    def _read_images(self, ref: EpisodeRef, step: int) -> np.ndarray:
+        """Uint8 [frames, cameras, H, W, 3] of sample number `step` of an episode; H and W are 0 where nobody looks."""
+        rows = self._rows[ref.first_sample + np.maximum(step + self._history, 0)].tolist()
+        shape = self._image_shape if self.images_needed else (0, 0)
+        images = np.empty((len(rows), len(self._cameras), *shape, 3), dtype=np.uint8)
+        if self.images_needed:
+            for number, camera in enumerate(self._cameras):
+                self._reader.read(ref.file, ref.demo, camera, rows, images[:, number])
+        return images
 
     def sample_label(self, index: int) -> str:
         """Where sample `index` comes from: `"put_the_bowl_demo.hdf5 demo_3 t=12"`."""

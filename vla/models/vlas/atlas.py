@@ -119,7 +119,9 @@ class AtlasVLA(BaseModel):
             VISION: FeatureSource(
                 lambda batch: batch.sample_ids.tolist(), partial(self._compute, VISION), self._vision_settings()
             ),
-            LANGUAGE: FeatureSource(lambda batch: batch.instructions, partial(self._compute, LANGUAGE)),
+            LANGUAGE: FeatureSource(
+                lambda batch: batch.instructions, partial(self._compute, LANGUAGE), sees_images=False
+            ),
         }
 
     def _vision_settings(self) -> str:
