@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import mujoco
 import numpy as np
 
 from vla.evaluation.simulator.grasping import part_boxes
 from vla.evaluation.simulator.libero_env import LiberoEnv
 from vla.evaluation.simulator.motion import rotation_about
-from vla.evaluation.simulator.placing import ExpertError
+from vla.evaluation.simulator.placing import SLIDE, ExpertError
 
 # A goal's predicate -> LIBERO's name of the range of joint values in which it holds.
 RANGES = {
@@ -55,7 +55,7 @@ class JointGoal:
     @property
     def slides(self) -> bool:
         """Whether the part moves along a line, not about a hinge."""
-        return bool(self._model.jnt_type[self._index] == mujoco.mjtJoint.mjJNT_SLIDE)
+        return bool(self._model.jnt_type[self._index] == SLIDE)
 
     @property
     def axis(self) -> np.ndarray:
@@ -92,7 +92,7 @@ class JointGoal:
         return part_boxes(self.env, self.joint)
 
     @property
-    def _model(self) -> mujoco.MjModel:
+    def _model(self) -> Any:
         return self.env.sim.model._model
 
     @property

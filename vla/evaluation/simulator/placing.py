@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 
 from vla.evaluation.simulator.grasping import boxes, part_boxes
 from vla.evaluation.simulator.libero_env import LiberoEnv
 
+SLIDE = 2  # MuJoCo's mjJNT_SLIDE: a joint that moves along a line
 _CORRIDOR = 0.10  # metres to each side of the way that count as under it
 _WALL = 0.012  # metres between a drawer's outer edge and what lies in it
 _PASS = 0.003  # metres between what goes into a drawer and the furniture above that
@@ -91,7 +91,7 @@ def drawer_of(env: LiberoEnv, region: str) -> str | None:
     joints = site.joints or env.inner.get_object(site.parent_name).joints
     if len(joints) != 1:
         return None
-    if env.sim.model._model.joint(joints[0]).type[0] != mujoco.mjtJoint.mjJNT_SLIDE:
+    if env.sim.model._model.joint(joints[0]).type[0] != SLIDE:
         raise ExpertError(f"no script for putting something in {region}: the hand does not fit through the door")
     return str(joints[0])
 
