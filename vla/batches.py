@@ -52,3 +52,20 @@ class ActionBatch(Batch):
     proprio: Tensor | None = None  # float32 [B, proprio_dim], normalised
     rng_seeds: Tensor | None = None  # int64 [B], f(run seed, epoch, sample): noise that doesn't depend on the batching
     features: dict[str, Tensor] = field(default_factory=dict)  # what frozen module groups give for this batch
+
+
+IGNORE_INDEX = -100  # label of a token that is not learned
+
+
+@dataclass
+class LanguageBatch(Batch):
+    """Token sequences to continue, some of them about an image. L is the longest sequence of the batch."""
+
+    input_ids: Tensor  # int64 [B, L], padded on the right
+    attention_mask: Tensor  # bool [B, L], False at padding
+    labels: Tensor  # int64 [B, L], not shifted; IGNORE_INDEX where nothing is learned, and in all of a padding sample
+    pixel_values: dict[str, Tensor]  # by tower: uint8 [B, 3, H, W] as loaded, normalised float32 once prepared;
+    #                                  of no meaning (zeros) in text-only rows
+    is_multimodal: Tensor  # bool [B]; False: a text-only row
+    rng_seeds: Tensor | None = None  # int64 [B], f(run seed, epoch, sample)
+    features: dict[str, Tensor] = field(default_factory=dict)  # what frozen module groups give for this batch

@@ -3,7 +3,7 @@
 import torch
 
 from vla.batches import ActionBatch, Batch
-from vla.conf.models import ModelConfig
+from vla.conf.models import ActionModelConfig, ModelConfig
 
 PROPRIO_DIM = 8  # LIBERO's: position, axis-angle, two fingers
 
@@ -14,7 +14,7 @@ def example_batch(config: ModelConfig, batch_size: int) -> Batch:
     Raises:
         NotImplementedError: no such batch is known for the model's task.
     """
-    if type(config).task != "action":
+    if not isinstance(config, ActionModelConfig):
         raise NotImplementedError(f"no example batch for the task {type(config).task!r}")
     processor = config.processor
     num_images, size = processor.num_frames * len(processor.cameras), processor.image_size

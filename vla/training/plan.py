@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from vla.conf.models import ActionModelConfig
 from vla.conf.pretrain import PretrainConfig
 from vla.conf.strategies import FSDPFullShardConfig
 from vla.errors import UserError
@@ -158,9 +159,10 @@ def _count_samples(config: PretrainConfig, assumptions: list[str]) -> int | None
         low, middle, high = (-1.0,) * width, (0.0,) * width, (1.0,) * width
         return ArrayStatistics(min=low, max=high, mean=middle, std=high, q01=low, q99=high, count=1)
 
-    model = config.model
-    statistics = {"actions": anything(model.processor.action_dim), "proprio": anything(PROPRIO_DIM)}
-    processor = Processor(model.processor, model.chunk_size, statistics)
+    model, processor = config.model, None
+    if isinstance(model, ActionModelConfig):
+        statistics = {"actions": anything(model.processor.action_dim), "proprio": anything(PROPRIO_DIM)}
+        processor = Processor(model.processor, model.chunk_size, statistics)
     try:
         return len(get_datasets(config.dataset, model, processor).train)
     except ValueError as error:

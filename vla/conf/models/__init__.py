@@ -9,10 +9,10 @@ from vla.conf.models.atlas import (
     VGGTSmolLM135MConfig,
     VGGTTinyConfig,
 )
-from vla.conf.models.base import ModelConfig, ProcessorConfig
+from vla.conf.models.base import ActionModelConfig, ModelConfig, ProcessorConfig
 from vla.conf.registry import register_enum
 
-__all__ = ["ModelConfig", "ModelRegistry", "ProcessorConfig"]
+__all__ = ["ActionModelConfig", "ModelConfig", "ModelRegistry", "ProcessorConfig"]
 
 
 @unique

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from vla.conf.checks import require, require_choice
-from vla.conf.models.base import ModelConfig, ProcessorConfig
+from vla.conf.models.base import ActionModelConfig, ProcessorConfig
 from vla.conf.models.components import (
     ActionHeadConfig,
     ChunkHeadConfig,
@@ -40,11 +40,10 @@ def _stage(trainable: tuple[str, ...], **overrides: object) -> StageConfig:
 
 
 @dataclass(frozen=True)
-class AtlasConfig(ModelConfig):
+class AtlasConfig(ActionModelConfig):
     """What the AtlasVLA family shares, whatever its vision backbone is."""
 
     system: ClassVar[str] = "AtlasVLA"
-    task: ClassVar[str] = "action"
     target: ClassVar[str] = "vla.models.vlas.atlas:AtlasVLA"
     module_groups: ClassVar[tuple[str, ...]] = ("vision_backbone", "llm_backbone", *NEW_MODULES)
     vision_field: ClassVar[str] = ""  # the field that configures the vision backbone

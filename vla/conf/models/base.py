@@ -10,7 +10,12 @@ from vla.conf.stage import Stage, StageConfig
 
 
 @dataclass(frozen=True)
-class ProcessorConfig:
+class BaseProcessorConfig:
+    """Base of what a model says about its inputs and outputs."""
+
+
+@dataclass(frozen=True)
+class ProcessorConfig(BaseProcessorConfig):
     """How raw observations and actions become what the model sees, the same in training, evaluation and serving."""
 
     cameras: tuple[str, ...] = ("agentview", "eye_in_hand")  # order in which the model sees them
@@ -43,7 +48,7 @@ class ModelConfig(draccus.ChoiceRegistry):
     module_groups: ClassVar[tuple[str, ...]] = ()
 
     pretrained: bool = True  # false: the same shapes at random, nothing is looked up or downloaded
-    processor: ProcessorConfig = field(default_factory=ProcessorConfig)
+    processor: BaseProcessorConfig = field(default_factory=ProcessorConfig)  # a family says which
     align: StageConfig = field(default_factory=StageConfig)
     finetune: StageConfig = field(default_factory=StageConfig)
     full_finetune: StageConfig = field(default_factory=StageConfig)
@@ -62,11 +67,20 @@ class ModelConfig(draccus.ChoiceRegistry):
             for group in config.lr_multipliers:
                 require(f"{name}.lr_multipliers", group in self.module_groups, rule, group)
 
+    def stage(self, stage: Stage) -> StageConfig:
+        """The hyper-parameters of `stage`."""
+        return getattr(self, stage.field_name)
+
+
+@dataclass(frozen=True)
+class ActionModelConfig(ModelConfig):
+    """Base of models that learn actions from demonstrations."""
+
+    task: ClassVar[str] = "action"
+
+    processor: ProcessorConfig = field(default_factory=ProcessorConfig)
+
     @property
     def chunk_size(self) -> int:
         """Actions that the model predicts at once."""
         return 1
-
-    def stage(self, stage: Stage) -> StageConfig:
-        """The hyper-parameters of `stage`."""
-        return getattr(self, stage.field_name)

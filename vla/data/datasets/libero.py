@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vla.conf.datasets import LiberoConfig
-from vla.conf.models import ModelConfig
+from vla.conf.models import ActionModelConfig
 from vla.data.collators import ActionCollator
 from vla.data.conventions import LIBERO_CONVENTIONS
 from vla.data.datasets.base import Datasets
@@ -79,7 +79,7 @@ class LiberoDataset:
         ]
 
     @classmethod
-    def build(cls, config: LiberoConfig, model_config: ModelConfig, processor: Processor | None) -> Datasets:
+    def build(cls, config: LiberoConfig, model_config: ActionModelConfig, processor: Processor | None) -> Datasets:
         """Open the data of `config`; see `vla.data.datasets.base.Datasets` for the contract and the errors."""
         wanted = processor.config if processor else model_config.processor
         if wanted.action_dim != ACTION_DIM:
