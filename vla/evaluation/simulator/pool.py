@@ -40,6 +40,8 @@ class _Process:
         self.deadline = 0.0
         ours, theirs = Pipe()
         self.connection: Connection = ours
+        self._log = log
+        self._log_start = log.stat().st_size if log is not None and log.exists() else 0
         output = log.open("ab") if log is not None else subprocess.DEVNULL
         try:
             # In a session of its own, so that Ctrl-C reaches only the process that knows how to stop.
@@ -57,6 +59,14 @@ class _Process:
         self.popen.kill()
         self.popen.wait()
 
+    def last_words(self) -> str:
+        """The last line that it printed."""
+        if self._log is None:
+            return ""
+        lines = self._log.read_bytes()[self._log_start :][-2000:].decode(errors="replace").split("\n")
+        words = [line.strip() for line in lines if line.strip()]
+        return f": {words[-1][:200]}" if words else ""
+
 
 class SimulatorPool:
     """Plays episodes in processes of their own.
@@ -66,7 +76,7 @@ class SimulatorPool:
         factory: `module:function` that makes an environment, see `worker.Factory`.
         python: interpreter that has the simulator; None: this one. It needs no torch.
         time_limit: seconds without a sign of life after which a process is killed and its episode tried once more.
-        log: file that takes what the simulator prints; None drops it.
+        log: what the n-th process prints goes to this file with `-n` after its stem; None drops it.
         variables: environment variables for the processes, besides this one's.
 
     Example:
@@ -89,7 +99,7 @@ class SimulatorPool:
             "PYTHONUNBUFFERED": "1", **(variables or {}),
         }  # fmt: skip
         self._time_limit, self._log = time_limit, log
-        self._count = workers
+        self._count, self._started = workers, 0
         self._processes: list[_Process] = []
         self._finished = 0
         self._errors_in_a_row = 0
@@ -125,7 +135,7 @@ class SimulatorPool:
                 raise SimulatorError(f"{target} took longer than {self._time_limit:g} s")
             answer = process.connection.recv()
         except (EOFError, ConnectionError):
-            raise SimulatorError(f"the simulator process died in {target}{self._last_words()}") from None
+            raise SimulatorError(f"the simulator process died in {target}{process.last_words()}") from None
         except SimulatorError:
             process.kill()
             self._processes.remove(process)
@@ -208,7 +218,7 @@ class SimulatorPool:
             message = process.connection.recv()
         except (EOFError, ConnectionError):
             process.popen.wait()
-            reason = f"died with exit code {process.popen.returncode}{self._last_words()}"
+            reason = f"died with exit code {process.popen.returncode}{process.last_words()}"
             self._replace(process, reason, pending, on_done)
             return
         process.deadline = time.monotonic() + self._time_limit
@@ -238,7 +248,9 @@ class SimulatorPool:
     # --- processes that fail ---
 
     def _start(self) -> _Process:
-        process = _Process(self._command, self._environment, self._log)
+        self._started += 1
+        log = self._log and self._log.with_stem(f"{self._log.stem}-{self._started}")
+        process = _Process(self._command, self._environment, log)
         self._processes.append(process)
         return process
 
@@ -268,14 +280,6 @@ class SimulatorPool:
         on_done(replace(outcome, attempts=attempt))
         if self._finished == 0 and self._errors_in_a_row >= HOPELESS:
             raise SimulatorError(f"{HOPELESS} episodes, each tried twice, ended in errors; the last: {outcome.message}")
-
-    def _last_words(self) -> str:
-        """The last line that the simulator printed."""
-        if self._log is None or not self._log.exists():
-            return ""
-        lines = self._log.read_bytes()[-2000:].decode(errors="replace").split("\n")
-        words = [line.strip() for line in lines if line.strip()]
-        return f": {words[-1][:200]}" if words else ""
 
 
 def _task(job: Job) -> tuple[str, int]:
