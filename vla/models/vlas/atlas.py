@@ -4,7 +4,6 @@ Shapes: B samples, S images of a sample, L language tokens, A action dimensions.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,15 @@ from vla.models.backbones import efficientnet, vggt
 from vla.models.backbones.efficientnet import EfficientNetBackbone
 from vla.models.backbones.llm import LLMBackbone
 from vla.models.backbones.vggt import SceneFeatures, VGGTBackbone
-from vla.models.base import BaseModel, FeatureSource, ModelOutput
+from vla.models.base import BaseModel, FeatureSource
 from vla.models.components.action_heads.base import ActionHead, HeadInput
 from vla.models.components.fusion import get_fusion
 from vla.models.components.geometry_encoder import GeometryEncoder
+from vla.models.vlas.output import ActionOutput
 from vla.models.weights_source import WeightsRequest, find_weights
 
 VISION, LANGUAGE = "vision_backbone", "llm_backbone"
 PROPRIO_DIM = 8  # LIBERO: end-effector position 3, axis-angle rotation 3, finger positions 2
-
-
-@dataclass
-class ActionOutput(ModelOutput):
-    """What training a policy needs of a forward pass."""
-
-    step_loss: Tensor = field(default_factory=lambda: torch.empty(0))  # float32 [B, chunk], not reduced
-    step_logs: dict[str, Tensor] = field(default_factory=dict)  # float32 [B, chunk] by name, without gradient
 
 
 class AtlasVLA(BaseModel):
