@@ -73,7 +73,7 @@ FLAGS = {
     "--dry_run true false": "dry_run: takes one value: must be true or false, got 'true false'",
     "--run_root_dir=": "run_root_dir: must be a path, got ''",
     "--trackers": "trackers: needs a value: must be a list like [a, b]; [] is the empty one",
-    "--trackers jsonl,wand": "trackers: must be of jsonl, tensorboard, wandb, got 'wand'",
+    "--trackers jsonl,wand": "trackers: must be of jsonl, tensorboard, wandb, prismatic, got 'wand'",
     "--trackers [jsonl": "trackers: must be valid YAML: ",
     "--config_path": "config_path: takes one file, got ''",
     "--config_path a.yaml --config_path b.yaml": "config_path: must be given once, got 'a.yaml' and 'b.yaml'",

@@ -108,7 +108,11 @@ class Merger:
         return read_scalar(hint, nodes[-1], path) if nodes else encode(base, hint)
 
     def build_dataclass(self, hint: Any, base: Any, nodes: Sequence[Node], path: str) -> dict[str, Any]:
-        """The tree of a nested group of fields; like `build`."""
+        """The tree of a nested group of fields; like `build`.
+
+        A class may have `dependent_default(name, default, fields)`, which gives the default of a field that depends on
+        the plain values of the fields before it.
+        """
         groups = [self._group(hint, node, path) for node in nodes]
         config_class, name, chooser = self._choose(hint, base, groups, path)
         values = field_defaults(config_class)
@@ -127,8 +131,11 @@ class Merger:
                     raise unknown_field(hint, config_class, values, key, node, path, name, earlier)
                 written[key].append(node)
         tree: dict[str, Any] = {TYPE: name} if name is not None and is_open_choice(hint) else {}
+        dependent_default = getattr(config_class, "dependent_default", None)
         for key, field_type in types.items():
             base_value = values.get(key, dataclasses.MISSING)
+            if dependent_default is not None:
+                base_value = dependent_default(key, base_value, tree)
             tree[key] = self.build(field_type, base_value, written[key], join(path, key))
         return tree
 

@@ -2,14 +2,22 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vla.conf.checks import require, require_choice, require_nonnegative, require_positive
-from vla.conf.datasets import DatasetConfig, LiberoMiniConfig
+from vla.conf.datasets import DatasetConfig
 from vla.conf.models import ModelConfig
 from vla.conf.models.atlas import VGGTTinyConfig
 from vla.conf.stage import Stage, StageConfig
 
-TRACKERS = ("jsonl", "tensorboard", "wandb")
+TRACKERS = ("jsonl", "tensorboard", "wandb", "prismatic")
+DEFAULT_DATASETS = {"action": "libero-mini", "language": "llava-v15"}  # by the model's task
+
+
+def default_dataset(task: str) -> DatasetConfig:
+    """The dataset of a run that names none; of no kind at all if there is none for models of this task."""
+    name = DEFAULT_DATASETS.get(task)
+    return DatasetConfig.get_choice_class(name)() if name in DatasetConfig.get_known_choices() else DatasetConfig()
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class PretrainConfig:
     """A training run: `model` learns from `dataset` as `stage` says."""
 
     model: ModelConfig = field(default_factory=VGGTTinyConfig)
-    dataset: DatasetConfig = field(default_factory=LiberoMiniConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)  # by default one for models of this kind
     stage: Stage = Stage.ALIGN
     run_id: str | None = None  # name of the run's folder; none: <model>+<dataset>+<stage>+x<seed>
     run_root_dir: Path = Path("runs")  # folder of all runs
@@ -84,7 +92,7 @@ class PretrainConfig:
     deterministic: bool = False  # deterministic kernels, or an error where there is none
     log_every_steps: int | None = 10  # optimizer steps between two log lines and entries of metrics.jsonl
     log_every_epochs: int | None = None  # the same in epochs
-    trackers: tuple[str, ...] = ("jsonl", "tensorboard")  # jsonl, tensorboard, wandb; jsonl is always written
+    trackers: tuple[str, ...] = ("jsonl", "tensorboard")  # jsonl (always), tensorboard, wandb, prismatic (its files)
     wandb_project: str = "vla"  # Weights & Biases: project
     wandb_entity: str | None = None  # Weights & Biases: user or team; none: the default one
     loader: LoaderConfig = field(default_factory=LoaderConfig)
@@ -95,7 +103,19 @@ class PretrainConfig:
     dry_run: bool = False  # print the plan (parameters, steps, memory) and stop; allocates nothing
     world_size: int | None = None  # dry run: number of processes to plan for; none: those of the launcher
 
+    @classmethod
+    def dependent_default(cls, name: str, default: Any, fields: dict[str, Any]) -> Any:
+        """The value of a field that nobody sets, given the `fields` before it as plain values: data that the chosen
+        model learns from.
+        """
+        if name != "dataset":
+            return default
+        task = ModelConfig.get_choice_class(fields["model"]["type"]).task
+        return default if type(default).task == task else default_dataset(task)
+
     def __post_init__(self) -> None:
+        if type(self.dataset) is DatasetConfig:
+            object.__setattr__(self, "dataset", default_dataset(type(self.model).task))
         require_positive(self, "log_every_steps", "log_every_epochs", "world_size")
         require_choice(self, "device", ("auto", "cpu", "cuda"))
         for tracker in self.trackers:

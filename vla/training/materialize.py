@@ -6,18 +6,24 @@ from typing import Any
 from vla.conf.models import ModelConfig
 from vla.conf.pretrain import PretrainConfig
 from vla.conf.registry import resolve_target
-from vla.data.processor import Processor
 from vla.errors import UserError
 from vla.models.base import BaseModel
 from vla.overwatch.distributed import DistState
 from vla.training.strategies.base_strategy import TrainStrategy
 from vla.training.tasks.base import Task
 
-TASKS = {"action": "vla.training.tasks.action:ActionTask"}
+TASKS = {
+    "action": "vla.training.tasks.action:ActionTask",
+    "language": "vla.training.tasks.language:LanguageTask",
+}
 
 
-def get_task(model_config: ModelConfig, processor: Processor) -> Task:
+def get_task(model_config: ModelConfig, processor: Any) -> Task:
     """The task of a model.
+
+    Args:
+        model_config: its `task` is a key of `TASKS`.
+        processor: the run's, of the kind that the task's models have.
 
     Raises:
         UserError: there is no such task.

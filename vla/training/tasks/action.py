@@ -11,9 +11,7 @@ from vla.batches import ActionBatch
 from vla.data.processor import Processor
 from vla.overwatch.distributed import DistState
 from vla.training.metrics import WeightedSums
-from vla.training.tasks.base import TaskOutput
-
-VISION_PREFIX = "vision_backbone."
+from vla.training.tasks.base import TaskOutput, looks_at_images
 
 
 class ActionTask:
@@ -31,8 +29,8 @@ class ActionTask:
 
     def prepare(self, batch: ActionBatch, device: torch.device | str) -> ActionBatch:
         batch = batch.to(device)
-        if any(name.startswith(VISION_PREFIX) for name in batch.features):
-            return batch  # nobody looks at the images any more
+        if not looks_at_images(batch):
+            return batch
         return replace(batch, images=self.processor.images(batch.images))
 
     def loss(self, output: Any, batch: ActionBatch) -> TaskOutput:

@@ -11,6 +11,13 @@ from vla.batches import Batch
 from vla.models.base import ModelOutput
 from vla.overwatch.distributed import DistState
 
+VISION_PREFIX = "vision_backbone."  # of features that stand for what the vision backbone would compute
+
+
+def looks_at_images(batch: Any) -> bool:
+    """Whether the model will look at the images of `batch`: not if the vision backbone's features are there."""
+    return not any(name.startswith(VISION_PREFIX) for name in batch.features)
+
 
 @dataclass
 class TaskOutput:
