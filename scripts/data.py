@@ -1,12 +1,14 @@
-"""Datasets: record demonstrations in the LIBERO simulator.
+"""Datasets: record demonstrations in the LIBERO simulator, render pictures with questions.
 
     python scripts/data.py record --suite libero-object --demos_per_task 50 --workers 2
     python scripts/data.py record --suite libero-object --tasks 0,3 --demos_per_task 5 --output DIR
     python scripts/data.py record --suite libero-spatial --demos_per_task 10 --other_targets 10 --output DIR
+    python scripts/data.py render-vqa --output data/vqa-rendered --images 4000 --workers 2
     python scripts/data.py record --help
 
 record: a scripted expert plays the tasks, and its successes are written as official LIBERO HDF5 files. The same command
 goes on where it was interrupted; with a higher demos_per_task it goes on from finished files. Needs the libero extra.
+render-vqa: pictures of blocks on a table with captions, and questions whose answers are true, in LLaVA's layout.
 """
 
 import os
@@ -14,6 +16,7 @@ import sys
 
 from vla.conf import cli
 from vla.conf.record import RecordConfig
+from vla.conf.render_vqa import RenderVQAConfig
 
 
 def record(config: RecordConfig) -> int:
@@ -24,11 +27,26 @@ def record(config: RecordConfig) -> int:
 
         return record(config)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+        return _interrupted()
 
 
-COMMANDS = {"record": (RecordConfig, record)}
+def render_vqa(config: RenderVQAConfig) -> int:
+    """Render pictures with questions; returns the exit code."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        from vla.data.blocks.writing import write_dataset
+
+        return write_dataset(config)
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def _interrupted() -> int:
+    print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+    return 130
+
+
+COMMANDS = {"record": (RecordConfig, record), "render-vqa": (RenderVQAConfig, render_vqa)}
 
 
 def main(words: list[str]) -> int:
