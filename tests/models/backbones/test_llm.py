@@ -10,7 +10,8 @@ from vla.conf.models.components import LLMConfig
 from vla.errors import UserError
 from vla.models.backbones import llm
 from vla.models.backbones.llm import LLMBackbone
-from vla.models.backbones.tokenizers import InstructionTokenizer, get_tokenizer
+from vla.models.backbones.tokenizers import InstructionTokenizer
+from vla.tokenization import get_tokenizer
 
 CONFIG = LLMConfig(
     vocab_size=384, hidden_size=32, intermediate_size=64, num_layers=2, num_heads=4, num_kv_heads=2, max_position=128,

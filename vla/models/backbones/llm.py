@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from vla.conf.models.components import LLMConfig
 from vla.errors import UserError
-from vla.models.backbones.tokenizers import BYTES, InstructionTokenizer, TokenizedText, get_tokenizer
+from vla.models.backbones.tokenizers import InstructionTokenizer, TokenizedText
 from vla.models.weights_source import reading_weights
+from vla.tokenization import BYTES, get_tokenizer, tokenizer_source
 from vla.torchvision_shim import prepare_torchvision
 
 prepare_torchvision()
@@ -160,16 +161,9 @@ def _without_load_report() -> Iterator[None]:
 
 def _tokenizer_source(config: LLMConfig, weights: str | None, assets: Path | None) -> str:
     """Where the tokenizer comes from; without weights nothing is looked up outside of this machine."""
-    if config.tokenizer == BYTES:
-        return BYTES
-    if assets is not None:
+    if config.tokenizer != BYTES and assets is not None:
         return str(assets)
-    if weights is not None:
-        return config.tokenizer or weights
-    for name in (config.tokenizer, config.weights):
-        if name is not None and Path(name).expanduser().exists():
-            return str(Path(name).expanduser())
-    return BYTES
+    return tokenizer_source(config.tokenizer, weights or config.weights, pretrained=weights is not None)
 
 
 def _decoder_layers(model: nn.Module) -> nn.ModuleList:

@@ -1,20 +1,15 @@
-"""Tokenizers of language models, and instructions as right-padded token ids. B instructions, L tokens."""
+"""Instructions as right-padded token ids. B instructions, L tokens."""
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
-from vla.torchvision_shim import prepare_torchvision
-
-prepare_torchvision()
+from vla.tokenization import pad_id
 
 overwatch = initialize_overwatch(__name__)
 
-BYTES = "bytes"
 _MAX_WARNINGS = 3
 _MAX_REMEMBERED = 4096
 
@@ -24,33 +19,6 @@ class TokenizedText(NamedTuple):
 
     input_ids: Tensor  # int64 [B, L]
     attention_mask: Tensor  # int64 [B, L], 1 for tokens and 0 for padding
-
-
-def get_tokenizer(source: str) -> Any:
-    """
-    A Hugging Face tokenizer.
-
-    Args:
-        source: A folder, a `.gguf` file, a Hugging Face id, or `bytes`: UTF-8 bytes, 259 ids, no files needed.
-
-    Raises:
-        UserError: The source holds no tokenizer.
-    """
-    if source == BYTES:
-        from transformers import ByT5Tokenizer
-
-        return ByT5Tokenizer(extra_ids=0)
-    from transformers import AutoTokenizer
-
-    try:
-        if source.endswith(".gguf"):
-            return AutoTokenizer.from_pretrained(str(Path(source).parent), gguf_file=Path(source).name)
-        return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"model.llm.tokenizer: no tokenizer in '{source}' ({reason}); pass --model.llm.tokenizer DIR or 'bytes'"
-        ) from error
 
 
 class InstructionTokenizer:
@@ -66,8 +34,7 @@ class InstructionTokenizer:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.num_truncated = 0  # distinct instructions that were too long
-        candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-        self.pad_id: int = next(token for token in candidates if token is not None)
+        self.pad_id: int = pad_id(tokenizer)
         self._ids: dict[str, list[int]] = {}
 
     def lengths(self, texts: list[str]) -> list[int]:
