@@ -1,11 +1,17 @@
 """The one registry mechanism: Enum members into draccus choices, and a choice into the class that implements it."""
 
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from enum import Enum
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 _MOST_CHOICES = 10  # that an error lists
+
+# For a config class that only gives other defaults to its parent's fields: comparing and showing are inherited, since
+# making them anew for every variant of a large family would be a good part of what --help takes.
+variant = partial(dataclass, frozen=True, eq=False, repr=False)
 
 
 def register_enum(base: Any, enum: type[Enum], id_field: str) -> None:

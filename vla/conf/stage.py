@@ -68,7 +68,7 @@ class ScheduleConfig:
 class StageConfig:
     """One stage of a model's training. `trainable` names module groups; all others are frozen."""
 
-    trainable: tuple[str, ...] = ()  # module groups
+    trainable: tuple[str, ...] = ()  # module groups, or parts of them where the model has named ones
     epochs: int = 1  # passes over the dataset; unused when max_steps is set
     max_steps: int | None = None  # optimizer steps in all
     global_batch_size: int = 32  # samples per optimizer step, over all processes
@@ -102,6 +102,11 @@ class StageConfig:
             f"must be a multiple of per_device_batch_size ({self.per_device_batch_size})",
             self.global_batch_size,
         )
+
+    @property
+    def trained_groups(self) -> frozenset[str]:
+        """The module groups of which at least a part trains."""
+        return frozenset(name.partition(".")[0] for name in self.trainable)
 
     def grad_accumulation_steps(self, world_size: int) -> int:
         """Micro-batches of one process per optimizer step.

@@ -9,10 +9,14 @@ from vla.conf.models.atlas import (
     VGGTSmolLM135MConfig,
     VGGTTinyConfig,
 )
-from vla.conf.models.base import ActionModelConfig, ModelConfig, ProcessorConfig
+from vla.conf.models.base import ActionModelConfig, LanguageProcessorConfig, ModelConfig, ProcessorConfig
+from vla.conf.models.prismatic import PrismaticConfig, prisms, small, training, vision
 from vla.conf.registry import register_enum
 
-__all__ = ["ActionModelConfig", "ModelConfig", "ModelRegistry", "ProcessorConfig"]
+__all__ = [
+    "ActionModelConfig", "LanguageProcessorConfig", "ModelConfig", "ModelRegistry", "PrismaticConfig",
+    "ProcessorConfig",
+]  # fmt: skip
 
 
 @unique
@@ -24,6 +28,59 @@ class ModelRegistry(Enum):
     VGGT_TINY = VGGTTinyConfig
     EFFICIENTNET_SMOLLM_135M = EfficientNetSmolLM135MConfig
     EFFICIENTNET_TINY = EfficientNetTinyConfig
+    REPRODUCTION_7B = training.Reproduction7BConfig
+    REPRODUCTION_13B = training.Reproduction13BConfig
+    EXP_ONE_STAGE_7B = training.OneStage7BConfig
+    EXP_ONE_STAGE_13B = training.OneStage13BConfig
+    EXP_FULL_FT_MULTI_STAGE = training.FullFinetuneMultiStage7BConfig
+    EXP_FULL_FT_ONE_STAGE = training.FullFinetuneOneStage7BConfig
+    EXP_IN1K_224PX = vision.IN1K224px7BConfig
+    EXP_DINOV2_224PX = vision.DINOv2224px7BConfig
+    EXP_CLIP_224PX = vision.CLIP224px7BConfig
+    EXP_SIGLIP_224PX = vision.SigLIP224px7BConfig
+    EXP_CLIP_336PX_RESIZE_CROP = vision.CLIP336pxCrop7BConfig
+    EXP_CLIP_336PX_RESIZE_NAIVE = vision.CLIP336pxNaive7BConfig
+    EXP_SIGLIP_384PX_LETTERBOX = vision.SigLIP384pxLetterbox7BConfig
+    EXP_SIGLIP_384PX_RESIZE_CROP = vision.SigLIP384pxCrop7BConfig
+    EXP_SIGLIP_384PX_RESIZE_NAIVE = vision.SigLIP384pxNaive7BConfig
+    EXP_DINOCLIP_336PX_LETTERBOX = vision.DINOCLIP336pxLetterbox7BConfig
+    EXP_DINOCLIP_336PX_RESIZE_NAIVE = vision.DINOCLIP336pxNaive7BConfig
+    EXP_DINOSIGLIP_384PX_LETTERBOX = vision.DINOSigLIP384pxLetterbox7BConfig
+    EXP_DINOSIGLIP_384PX_RESIZE_NAIVE = vision.DINOSigLIP384pxNaive7BConfig
+    EXP_LLAMA2_7B = training.Llama2_7BConfig
+    EXP_LLAMA2_13B = training.Llama2_13BConfig
+    EXT_EXP_LLAMA2_CHAT_7B = training.Llama2Chat7BConfig
+    EXT_EXP_LLAMA2_CHAT_13B = training.Llama2Chat13BConfig
+    EXT_EXP_MISTRAL_V1_7B = training.Mistral7BConfig
+    EXT_EXP_MISTRAL_INSTRUCT_V1_7B = training.MistralInstruct7BConfig
+    EXT_EXP_PHI_2_3B = training.Phi2_3BConfig
+    EXP_VICUNA_NO_COTRAINING_7B = training.VicunaNoCotraining7BConfig
+    EXP_LLAMA2_NO_COTRAINING_7B = training.Llama2NoCotraining7BConfig
+    EXP_1P25_EPOCHS = training.Train125Epochs7BConfig
+    EXP_1P5_EPOCHS = training.Train150Epochs7BConfig
+    EXP_2_EPOCHS = training.Train2Epochs7BConfig
+    EXP_3_EPOCHS = training.Train3Epochs7BConfig
+    EXP_LLAVA_LVIS4V = training.LLaVALVIS4V7BConfig
+    EXP_LLAVA_LRV = training.LLaVALRV7BConfig
+    EXP_LLAVA_LVIS4V_LRV = training.LLaVALVIS4VLRV7BConfig
+    PRISM_CLIP_CONTROLLED_7B = prisms.PrismCLIPControlled7BConfig
+    PRISM_CLIP_CONTROLLED_13B = prisms.PrismCLIPControlled13BConfig
+    PRISM_CLIP_7B = prisms.PrismCLIP7BConfig
+    PRISM_CLIP_13B = prisms.PrismCLIP13BConfig
+    PRISM_SIGLIP_CONTROLLED_7B = prisms.PrismSigLIPControlled7BConfig
+    PRISM_SIGLIP_CONTROLLED_13B = prisms.PrismSigLIPControlled13BConfig
+    PRISM_SIGLIP_7B = prisms.PrismSigLIP7BConfig
+    PRISM_SIGLIP_13B = prisms.PrismSigLIP13BConfig
+    PRISM_DINOSIGLIP_CONTROLLED_7B = prisms.PrismDINOSigLIPControlled7BConfig
+    PRISM_DINOSIGLIP_CONTROLLED_13B = prisms.PrismDINOSigLIPControlled13BConfig
+    PRISM_DINOSIGLIP_7B = prisms.PrismDINOSigLIP7BConfig
+    PRISM_DINOSIGLIP_13B = prisms.PrismDINOSigLIP13BConfig
+    OPT_DINOSIGLIP_224PX_RESIZE_NAIVE = vision.DINOSigLIP224pxNaive7BConfig
+    PRISM_DINOSIGLIP_224PX_CONTROLLED_7B = prisms.PrismDINOSigLIP224pxControlled7BConfig
+    PRISM_DINOSIGLIP_224PX_7B = prisms.PrismDINOSigLIP224px7BConfig
+    EFFICIENTNET_SMOLLM_VLM_135M = small.EfficientNetSmolLMVLM135MConfig
+    PRISM_TINY = small.PrismTinyConfig
+    PRISM_DINOSIGLIP_TINY = small.PrismDINOSigLIPTinyConfig
 
     @property
     def model_id(self) -> str:

@@ -38,6 +38,19 @@ class ProcessorConfig(BaseProcessorConfig):
 
 
 @dataclass(frozen=True)
+class LanguageProcessorConfig(BaseProcessorConfig):
+    """How images and dialogues become what a vision-language model sees."""
+
+    image_resize_strategy: str = "letterbox"  # letterbox (border) | resize-crop (short side) | resize-naive (squeezed)
+    max_length: int = 2048  # tokens of the longest sequence, without the image's; longer ones are cut
+    system_prompt: str | None = None  # what the language model is told about itself; none: its prompt format's own
+
+    def __post_init__(self) -> None:
+        require_choice(self, "image_resize_strategy", ("letterbox", "resize-crop", "resize-naive"))
+        require_positive(self, "max_length")
+
+
+@dataclass(frozen=True)
 class ModelConfig(draccus.ChoiceRegistry):
     """Base of all models. `target` is the class that implements it; it is never read from a file."""
 
@@ -46,6 +59,7 @@ class ModelConfig(draccus.ChoiceRegistry):
     task: ClassVar[str] = ""  # key of vla.training.materialize.TASKS: action | language | anomaly
     target: ClassVar[str] = ""
     module_groups: ClassVar[tuple[str, ...]] = ()
+    module_parts: ClassVar[tuple[str, ...]] = ()  # "<group>.<part>": what else a stage's `trainable` may name
 
     pretrained: bool = True  # false: the same shapes at random, nothing is looked up or downloaded
     processor: BaseProcessorConfig = field(default_factory=ProcessorConfig)  # a family says which
@@ -61,10 +75,11 @@ class ModelConfig(draccus.ChoiceRegistry):
     def __post_init__(self) -> None:
         for stage in Stage:
             config, name = self.stage(stage), stage.field_name
-            rule = f"must be of {', '.join(self.module_groups)}"
+            known = (*self.module_groups, *self.module_parts)
             for group in config.trainable:
-                require(f"{name}.trainable", group in self.module_groups, rule, group)
+                require(f"{name}.trainable", group in known, f"must be of {', '.join(known)}", group)
             for group in config.lr_multipliers:
+                rule = f"must be of {', '.join(self.module_groups)}"
                 require(f"{name}.lr_multipliers", group in self.module_groups, rule, group)
 
     def stage(self, stage: Stage) -> StageConfig:

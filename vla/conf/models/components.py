@@ -1,7 +1,7 @@
 """Configuration of the parts that models are made of: backbones, fusion, action heads."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import draccus
 
@@ -11,6 +11,9 @@ from vla.conf.checks import require, require_choice, require_fraction, require_n
 @dataclass(frozen=True)
 class LLMConfig:
     """A causal language model of the LLaMA family: at random in these sizes, or with the sizes of its weights."""
+
+    architecture: ClassVar[str] = "llama"  # transformers' name of it
+    extra_sizes: ClassVar[dict[str, Any]] = {}  # for its configuration in transformers, besides the sizes below
 
     weights: str | None = None  # local folder or GGUF file, or Hugging Face id; none: sizes below at random
     vocab_size: int = 32000  # tokens

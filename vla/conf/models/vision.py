@@ -1,11 +1,11 @@
-"""Vision backbones of vision-language models: which timm towers, at which size, and what their images look like."""
+"""What a vision backbone of a vision-language model is: which towers, at which size, what their images look like."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import draccus
 
-from vla.conf.checks import require_positive
+from vla.conf.checks import require, require_positive
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,28 @@ class Tower:
 
 @dataclass(frozen=True)
 class VisionBackboneConfig(draccus.ChoiceRegistry):
-    """Base of vision backbones. `target` is the class that implements it; it is never read from a file."""
+    """Base of vision backbones. `target` is the class that implements it; it is never read from a file.
+
+    That class takes `(config, weights)`, where `weights` has local paths by tower and is None for random values.
+    """
 
     backbone_id: ClassVar[str] = ""
     target: ClassVar[str] = ""
+    label: ClassVar[str] = ""  # for people
     towers: ClassVar[tuple[Tower, ...]] = ()
 
     image_size: int = 224  # pixels, square
-    weights: dict[str, str] = field(default_factory=dict)  # tower -> local file or folder; else from the hub by timm
+    weights: dict[str, str] = field(default_factory=dict)  # tower -> local file or folder; else what is published
+
+    @classmethod
+    def default_choice_name(cls) -> str | None:
+        """What it is when a file or the command line sets fields of it without naming its type."""
+        return "clip-vit-l-336px"
 
     def __post_init__(self) -> None:
         require_positive(self, "image_size")
+        for name in self.weights:
+            require("weights", name in self.transforms, f"must name towers of {', '.join(self.transforms)}", name)
 
     @property
     def embed_dim(self) -> int:
@@ -52,9 +63,14 @@ class VisionBackboneConfig(draccus.ChoiceRegistry):
         return sum(tower.embed_dim for tower in self.towers)
 
     @property
+    def patch_size(self) -> int:
+        """Pixels per patch."""
+        return self.towers[0].patch_size
+
+    @property
     def num_patches(self) -> int:
         """Tokens of an image."""
-        return (self.image_size // self.towers[0].patch_size) ** 2
+        return (self.image_size // self.patch_size) ** 2
 
     @property
     def transforms(self) -> dict[str, PixelTransform]:
