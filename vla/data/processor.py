@@ -11,7 +11,9 @@ from torch import Tensor
 
 from vla.conf.models.base import ProcessorConfig
 from vla.data.conventions import LIBERO_CONVENTIONS, Conventions
+from vla.data.jpeg import jpeg_round_trip
 from vla.data.normalization import Normalizer, Values
+from vla.data.published_images import center_crop, lanczos3_resize
 from vla.data.resize import resize
 from vla.data.statistics import Statistics, statistics_from_dict, statistics_hash, statistics_to_dict
 from vla.errors import UserError
@@ -55,7 +57,8 @@ class Processor:
     # --- images ---
 
     def images(self, images: Tensor) -> Tensor:
-        """Images as the model takes them, turned as `config.orientation` says and resized, on their own device.
+        """Images as the model takes them, on their own device: turned as `config.orientation` says, with the losses of
+        JPEG if `config.jpeg_quality` says so, resized, and cropped by `config.center_crop`, in this order.
 
         Args:
             images: uint8 [..., 3, H, W], as stored.
@@ -63,9 +66,19 @@ class Processor:
         Returns:
             float32 [..., 3, h, w] in [0, 1], h = w = `config.image_size`; multiples of 1/255.
         """
-        flip_rows, flip_columns = self._flips(self.config.orientation)
-        size = (self.config.image_size, self.config.image_size)
-        return resize(images, size, self.config.resize, flip_rows, flip_columns).div_(255)
+        config = self.config
+        flips = self._flips(config.orientation)
+        size = (config.image_size, config.image_size)
+        if config.jpeg_quality is not None or config.resize == "lanczos3":
+            images = images.flip([axis for axis, flip in zip((-2, -1), flips, strict=True) if flip])
+            flips = (False, False)
+        if config.jpeg_quality is not None:
+            images = jpeg_round_trip(images, config.jpeg_quality)
+        if config.resize == "lanczos3":
+            seen = lanczos3_resize(images, size)
+        else:
+            seen = resize(images, size, config.resize, *flips)
+        return (seen if config.center_crop is None else center_crop(seen, config.center_crop)).div_(255)
 
     def upright(self, images: Values) -> Values:
         """Images [..., 3, H, W] (array or tensor, as stored) the way people see the scene; text in it is readable."""
@@ -86,11 +99,11 @@ class Processor:
     @cached_property
     def _actions(self) -> Normalizer:
         keep = (self.config.action_dim - 1,)  # the gripper
-        return Normalizer(self.config.normalization, self.statistics["actions"], keep)
+        return Normalizer(self.config.normalization, self.statistics["actions"], keep, self.config.normalization_rule)
 
     @cached_property
     def _proprio(self) -> Normalizer:
-        return Normalizer(self.config.normalization, self.statistics["proprio"])
+        return Normalizer(self.config.normalization, self.statistics["proprio"], rule=self.config.normalization_rule)
 
     @property
     def _stored_gripper(self) -> tuple[float, float]:

@@ -182,7 +182,9 @@ def keep_on_disk(
     assert config.feature_cache.dir is not None
     processor = datasets.processor.config
     images = ("cameras", "num_frames", "frame_stride", "image_size", "resize", "orientation")
-    window = repr({name: getattr(processor, name) for name in images})
+    settings = {name: getattr(processor, name) for name in images}
+    losses = {name: getattr(processor, name) for name in ("jpeg_quality", "center_crop")}
+    window = repr(settings | {name: value for name, value in losses.items() if value is not None})
     splits = {"train": datasets.train, "eval": datasets.validation}
     located = {scope: dataset for scope, dataset in splits.items() if hasattr(dataset, "locate")}
     for group, source in cache.sources.items():

@@ -18,6 +18,11 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
 def golden() -> Callable[[str], Any]:
     """Content of a JSON file by its stem."""
     return lambda name: json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))

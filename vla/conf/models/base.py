@@ -22,19 +22,26 @@ class ProcessorConfig(BaseProcessorConfig):
     num_frames: int = 1  # history: frames per camera, the current one last
     frame_stride: int = 1  # control steps between two frames of the history
     image_size: int = 224  # pixels, square, after resizing
-    resize: str = "bicubic"  # bilinear | bicubic | lanczos (antialiased)
+    jpeg_quality: int | None = None  # images lose what a JPEG of this quality (OpenVLA: 95) loses; none: nothing
+    resize: str = "bicubic"  # bilinear | bicubic | lanczos (antialiased, Pillow's) | lanczos3 (TensorFlow's, OpenVLA)
+    center_crop: float | None = None  # share of the area to keep, then resized back (OpenVLA: 0.9); none: all of it
     orientation: str = "upright"  # upright (rows flipped) | rotate_180 (OpenVLA) | raw (as stored)
     proprio: bool = False  # give the model the robot's state
     action_dim: int = 7  # translation (3), axis-angle rotation (3), gripper
     normalization: str = "bounds_q99"  # none | bounds | bounds_q99 | mean_std, of actions (not the gripper) and proprio
+    normalization_rule: str = "exact"  # exact | openvla | openvla_oft (constants and rounding terms as published)
     max_instruction_tokens: int = 64  # longer instructions are cut
 
     def __post_init__(self) -> None:
         require("cameras", bool(self.cameras), "must name at least one camera", self.cameras)
         require_positive(self, "num_frames", "frame_stride", "image_size", "action_dim", "max_instruction_tokens")
-        require_choice(self, "resize", ("bilinear", "bicubic", "lanczos"))
+        require_choice(self, "resize", ("bilinear", "bicubic", "lanczos", "lanczos3"))
+        quality, area = self.jpeg_quality, self.center_crop
+        require("jpeg_quality", quality is None or 1 <= quality <= 100, "must be in [1, 100]", quality)
+        require("center_crop", area is None or 0 < area <= 1, "must be in (0, 1]", area)
         require_choice(self, "orientation", ("upright", "rotate_180", "raw"))
         require_choice(self, "normalization", ("none", "bounds", "bounds_q99", "mean_std"))
+        require_choice(self, "normalization_rule", ("exact", "openvla", "openvla_oft"))
 
 
 @dataclass(frozen=True)
