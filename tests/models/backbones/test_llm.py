@@ -8,7 +8,7 @@ import torch
 
 from vla.conf.models.components import LLMConfig
 from vla.errors import UserError
-from vla.models.backbones import llm
+from vla.models.backbones import hf_models
 from vla.models.backbones.llm import LLMBackbone
 from vla.models.backbones.tokenizers import InstructionTokenizer
 from vla.tokenization import get_tokenizer
@@ -106,7 +106,7 @@ def test_assets_rebuild_it(backbone: LLMBackbone, tmp_path: Path) -> None:
 
 
 def test_gguf_names_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llm, "find_spec", lambda name: None)
+    monkeypatch.setattr(hf_models, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs gguf and accelerate: pip install \.\[gguf\]$"):
         LLMBackbone(CONFIG, 16, weights="model.gguf")
 
