@@ -20,6 +20,7 @@ class DatasetConfig(draccus.ChoiceRegistry):
     dataset_id: ClassVar[str] = ""
     target: ClassVar[str] = ""
     task: ClassVar[str] = ""  # action | language | anomaly: must equal the model's
+    needs_stage: ClassVar[bool] = False  # whether its stages read different data
 
     @classmethod
     def default_choice_name(cls) -> str | None:

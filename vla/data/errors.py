@@ -1,10 +1,18 @@
-"""Errors of reading data. Their messages are one line that names the file and, where it is one, the demonstration."""
+"""Errors of reading data. Their messages are one line that names the file and what in it they are about."""
 
 from vla.errors import UserError
 
 
-class BadEpisode(UserError):  # noqa: N818 - the name says what is bad
+class BadData(UserError):  # noqa: N818 - the name says what is bad
+    """Something in a dataset can't be trained on; the message says where it is."""
+
+
+class BadEpisode(BadData):
     """An episode (or a whole file of them) that can't be trained on, e.g. `a_demo.hdf5: demo_3: no 'actions'`."""
+
+
+class BadExample(BadData):
+    """A row of an annotation file that can't be trained on, e.g. `chat.json[17]: no such image: 0001/0.jpg`."""
 
 
 class SampleError(UserError):

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vla.batches import Batch
 from vla.data.datasets.base import MapDataset
-from vla.data.errors import BadEpisode, SampleError, one_line
+from vla.data.errors import BadData, SampleError, one_line
 from vla.data.samplers import ResumableSampler, SampleIndex
 
 SMALL_BYTES = 2**16  # tensors up to this size go through the pipe between processes
@@ -62,7 +62,7 @@ def get_dataloader(
 
     Raises:
         ValueError: `batch_size` doesn't fit.
-        BadEpisode, SampleError: while iterating, one line that names the sample which can't be read.
+        BadData, SampleError: while iterating, one line that names the sample which can't be read.
     """
     share = sampler.global_batch_size // sampler.world_size
     if batch_size < 1 or share % batch_size:
@@ -113,7 +113,7 @@ class _Failure:
     """An exception on its way from a worker; a raised one would arrive wrapped in a traceback."""
 
     def __init__(self, error: Exception, label: str) -> None:
-        if isinstance(error, BadEpisode):
+        if isinstance(error, BadData):
             self.error: Exception = error
         else:
             details = "".join(traceback.format_exception(error))

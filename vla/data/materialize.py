@@ -1,26 +1,57 @@
-"""The one factory of datasets."""
+"""The factories of datasets and processors."""
+
+import json
+from pathlib import Path
+from typing import Any
 
 from vla.conf.datasets import DatasetConfig
 from vla.conf.models import ModelConfig
 from vla.conf.registry import resolve_target
+from vla.conf.stage import Stage
 from vla.data.datasets.base import Datasets
-from vla.data.processor import Processor
+from vla.data.language.processor import KIND as LANGUAGE
+from vla.data.language.processor import LanguageProcessor
+from vla.data.processor import PROCESSOR_FILE, Processor
+from vla.errors import UserError
 
-__all__ = ["Datasets", "get_datasets"]
+__all__ = ["Datasets", "get_datasets", "load_processor"]
+
+_ACTION = "action"  # files of action models name no kind
 
 
 def get_datasets(
-    dataset_config: DatasetConfig, model_config: ModelConfig, processor: Processor | None = None
+    dataset_config: DatasetConfig, model_config: ModelConfig, processor: Any = None, stage: Stage = Stage.ALIGN
 ) -> Datasets:
     """Open the training and the held-out data.
 
     Args:
         dataset_config: which data; its `target` is the class whose `build` is called (see `Datasets`).
         model_config: what the model sees (`processor`) and predicts (`chunk_size`).
-        processor: the Processor of a checkpoint, used as it is; None computes the statistics from the training split.
+        processor: the one of a checkpoint, used as it is; None makes one (with statistics of the training split).
+        stage: that the data is for; passed on to datasets whose stages differ (`DatasetConfig.needs_stage`).
 
     Raises:
         ValueError: the data can't be found, or doesn't fit the model; the message names the field.
-        BadEpisode: an episode can't be trained on (a ValueError, too).
+        BadData: an episode or example can't be trained on (a ValueError, too).
     """
-    return resolve_target(dataset_config).build(dataset_config, model_config, processor)
+    build = resolve_target(dataset_config).build
+    options = {"stage": stage} if type(dataset_config).needs_stage else {}
+    return build(dataset_config, model_config, processor, **options)
+
+
+def load_processor(folder: Path) -> Any:
+    """The Processor that was saved into `folder`: a `LanguageProcessor` or, of an action model, a `Processor`.
+
+    Raises:
+        FileNotFoundError: there is no `processor.json` in `folder`.
+        ValueError: it isn't one.
+    """
+    path = folder / PROCESSOR_FILE
+    try:
+        kind = json.loads(path.read_text(encoding="utf-8")).get("kind", _ACTION)
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not a processor file ({error})") from error
+    kinds: dict[str, Any] = {_ACTION: Processor, LANGUAGE: LanguageProcessor}
+    if kind not in kinds:
+        raise UserError(f"{path}: not a processor file of this version (kind {kind!r})")
+    return kinds[kind].load(folder)

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vla.conf import cli
 from vla.conf.models import ModelConfig
 from vla.conf.pretrain import PretrainConfig
-from vla.data.processor import Processor
+from vla.data.materialize import load_processor
 from vla.models.base import BaseModel
 from vla.models.materialize import get_model
 from vla.training.checkpoint import ASSETS, CONFIG, load_weights
@@ -30,7 +31,7 @@ def build_model(config: ModelConfig, folder: Path, seed: int = 7) -> BaseModel:
     return model
 
 
-def load_for_inference(path: Path, device: str = "cpu") -> tuple[PretrainConfig, Processor, BaseModel]:
+def load_for_inference(path: Path, device: str = "cpu") -> tuple[PretrainConfig, Any, BaseModel]:
     """What a checkpoint needs to predict: its run's configuration, its Processor, and its model in evaluation mode.
 
     Args:
@@ -43,4 +44,4 @@ def load_for_inference(path: Path, device: str = "cpu") -> tuple[PretrainConfig,
     folder = find_checkpoint(path, prefer="best")
     config = cli.load(PretrainConfig, folder / CONFIG)
     model = build_model(config.model, folder, config.seed)
-    return config, Processor.load(folder), model.to(device).eval()
+    return config, load_processor(folder), model.to(device).eval()

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
-from vla.data.materialize import get_datasets
-from vla.data.processor import Processor
+from vla.data.materialize import get_datasets, load_processor
 from vla.errors import UserError
 from vla.models.base import BaseModel
 from vla.models.freezing import GroupRow, apply_stage, format_table, parameter_table
@@ -80,8 +79,8 @@ def build_strategy(config: PretrainConfig, dist: DistState) -> TrainStrategy:
     seed_everything(config.seed)
     resume_from = _agreed(lambda: resolve_resume(config.run_dir, config.resume), dist)
     # What is quick to check comes first: data, then whether weights can be found, then memory is taken.
-    processor = Processor.load(resume_from) if resume_from else None
-    datasets = get_datasets(config.dataset, config.model, processor)
+    processor = load_processor(resume_from) if resume_from else None
+    datasets = get_datasets(config.dataset, config.model, processor, config.stage)
     model = _get_model(config, resume_from)
     rows = apply_stage(model, config.stage_config)
     overwatch.info(f"stage {config.stage.value} of {type(config.model).model_id}\n{format_table(rows)}")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from vla.batches import Batch
-from vla.data.processor import Processor
 
 
 @runtime_checkable
@@ -14,10 +13,11 @@ class MapDataset(Protocol):
 
     A sample is a dict. Of an action dataset it holds `images` (uint8 [S, 3, H, W], as stored), `instruction` (str),
     `actions` (float32 [chunk, A], normalised), `action_mask` (bool [chunk]) and, if the model wants it, `proprio`
-    (float32 [P], normalised). The loader adds `sample_id`, `rng_seed` and `is_padding`. Nothing in a sample may depend
-    on anything but its number: the same number gives the same sample in every process.
+    (float32 [P], normalised). One of a language dataset holds `input_ids` and `labels` (int64 [L]), `pixel_values`
+    (uint8 [3, S, S] by tower, or None) and `is_multimodal`. The loader adds `sample_id`, `rng_seed` and `is_padding`.
+    Nothing in a sample may depend on anything but its number: the same number gives the same sample in every process.
 
-    A dataset with text-only rows may also have `modality_lengths() -> list[tuple[is_multimodal, length]]`.
+    A dataset with text-only rows may also have `modality_lengths()`: (is_multimodal, length) of every sample.
     """
 
     def __len__(self) -> int: ...
@@ -35,10 +35,11 @@ class Datasets:
 
     The class that a dataset's config names as its `target` makes one, by
     `Target.build(config, model_config, processor) -> Datasets`, where `processor` is None for a new run (then `build`
-    makes one, with statistics of the training split only) and otherwise the one to use as it is.
+    makes one, with statistics of the training split only) and otherwise the one to use as it is. Where the config's
+    `needs_stage` is true, `stage=` is passed, too.
     """
 
     train: MapDataset
     validation: MapDataset | None  # None: nothing is held out
     collator: Callable[[list[dict[str, Any]]], Batch]
-    processor: Processor
+    processor: Any  # a Processor, or a LanguageProcessor
