@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from vla.data.dealing import deal, longest_first
 from vla.errors import UserError
 
-Indices = NDArray[np.int64]
+Indices = NDArray[np.integer]
+CHUNK = 2**20  # examples that are sorted and dealt at once, so that what that needs stays small
 IMAGE_TOKENS = 576  # what an image adds to a multimodal example's length when the longest batch is looked for
 
 
@@ -108,8 +110,8 @@ class ResumableSampler(Sampler[int]):
         order = self.global_order(epoch)
         full, rest = divmod(len(order), self.global_batch_size)
         batches = order[: full * self.global_batch_size].reshape(full, self.world_size, share)
-        for value in batches[step:, self.rank].ravel():
-            yield SampleIndex(int(value), epoch)
+        for value in batches[step:, self.rank].ravel().tolist():
+            yield SampleIndex(value, epoch)
         if rest:
             yield from self._last_step(order[-rest:], epoch)
 
@@ -179,11 +181,11 @@ class SplitModalitySampler(ResumableSampler):
 
     def __init__(self, modality_lengths: Sequence[tuple[bool, int]] | NDArray[np.int64], **options: Any) -> None:
         super().__init__(len(modality_lengths), **options)
-        table = np.asarray(modality_lengths, dtype=np.int64)
+        table = np.asarray(modality_lengths)
         if table.ndim != 2 or table.shape[1] != 2:
             raise ValueError(f"modality_lengths must be (is_multimodal, length) pairs, got shape {table.shape}")
         self.is_multimodal = table[:, 0].astype(bool)
-        self.lengths = table[:, 1]
+        self.lengths = table[:, 1].astype(np.int32)
 
     @property
     def samples_per_epoch(self) -> int:
@@ -192,42 +194,30 @@ class SplitModalitySampler(ResumableSampler):
 
     def global_order(self, epoch: int) -> Indices:
         generator = torch.Generator().manual_seed(self.seed + epoch)
-        modalities = [np.flatnonzero(self.is_multimodal), np.flatnonzero(~self.is_multimodal)]
-        shuffled = [torch.randperm(len(examples), generator=generator).numpy() for examples in modalities]
-        batches = np.concatenate(
-            [self._batches(examples, order) for examples, order in zip(modalities, shuffled, strict=True)]
-        )
-        batches = batches[torch.randperm(len(batches), generator=generator).numpy()]
-        longest = int((self.lengths + IMAGE_TOKENS * self.is_multimodal)[batches].max(axis=1).argmax())
-        batches[[0, longest]] = batches[[longest, 0]]
-        return batches.ravel()
+        batches = np.empty((self.steps_per_epoch, self.global_batch_size), dtype=np.int32)  # multimodal ones first
+        longest = np.empty(len(batches), dtype=np.int64)
+        start = 0
+        for mask, extra in ((self.is_multimodal, IMAGE_TOKENS), (~self.is_multimodal, 0)):
+            examples = np.flatnonzero(mask).astype(np.int32)
+            examples = examples[torch.randperm(len(examples), generator=generator).numpy()]
+            count = -(-len(examples) // self.global_batch_size)
+            # np.resize goes on from the start where the examples run out
+            batches[start : start + count] = np.resize(examples, (count, self.global_batch_size))
+            for rows in _slices(start, start + count, max(1, CHUNK // self.global_batch_size)):
+                longest[rows] = self._deal(batches[rows]) + extra
+            start += count
+        order = torch.randperm(len(batches), generator=generator).numpy()
+        heaviest = int(longest[order].argmax())
+        order[[0, heaviest]] = order[[heaviest, 0]]
+        return batches[order].ravel()
 
-    def _batches(self, examples: Indices, order: Indices) -> Indices:
-        """Global batches [n, G] of one modality: `examples[order]`, cut, filled up, sorted and dealt to processes."""
-        size = self.global_batch_size
-        count = -(-len(examples) // size)
-        if not count:
-            return np.empty((0, size), dtype=np.int64)
-        batches = np.resize(examples[order], (count, size))  # np.resize goes on from the start where data runs out
-        longest_first = np.argsort(-self.lengths[batches], axis=1, kind="stable")
-        return self._deal(np.take_along_axis(batches, longest_first, axis=1))
+    def _deal(self, batches: NDArray[np.int32]) -> Indices:
+        """Sort each global batch and deal it to the processes, in place; returns the longest length in each."""
+        lengths, positions = longest_first(self.lengths[batches])
+        places = deal(lengths, self.world_size)
+        np.put_along_axis(batches, places, np.take_along_axis(batches, positions, axis=1), axis=1)
+        return lengths[:, 0]
 
-    def _deal(self, batches: Indices) -> Indices:
-        """Deal each batch [n, G] out: the next example goes to the process with the smallest summed length so far.
 
-        A process that has its share takes no more, and the first one takes it on ties. All batches at once.
-        """
-        count, size = batches.shape
-        share = size // self.world_size
-        rows = np.arange(count)
-        dealt = np.empty((count, self.world_size, share), dtype=np.int64)
-        totals = np.zeros((count, self.world_size))
-        filled = np.zeros((count, self.world_size), dtype=np.int64)
-        for examples in batches.T:
-            process = totals.argmin(axis=1)
-            position = filled[rows, process]
-            dealt[rows, process, position] = examples
-            filled[rows, process] += 1
-            totals[rows, process] += self.lengths[examples]
-            totals[rows[position + 1 == share], process[position + 1 == share]] = np.inf
-        return dealt.reshape(count, size)
+def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
+    return (slice(first, min(first + size, stop)) for first in range(start, stop, size))
