@@ -31,12 +31,14 @@ class Monitor:
         self._config, self._dist, self._state = config, dist, state
         self._interval = Interval(config.log_every_steps, config.log_every_epochs)
         self._learning_rate = 0.0
+        self._trackers = Trackers(config, is_main=False)  # none before the run goes on
 
     def __enter__(self) -> "Monitor":
         self._started = time.perf_counter() - self._state.elapsed
         self._trackers = Trackers(
-            self._config, is_main=self._dist.is_main, step=self._state.global_step, state=self.tracker_state
-        )
+            self._config, is_main=self._dist.is_main, step=self._state.global_step, state=self.tracker_state,
+            accumulation=self._config.stage_config.grad_accumulation_steps(self._dist.world_size),
+        )  # fmt: skip
         self._progress = ProgressDisplay(
             self._state.total_steps, self._state.global_step, self._config.resolved_run_id, is_main=self._dist.is_main
         )
@@ -54,11 +56,15 @@ class Monitor:
         self.sums.add("loss", loss, weight)
         for name, (total, count) in output.logs.items():
             self.sums.add(name, total, count)
+        self._trackers.add_micro_batch(loss, weight)
 
-    def add_step(self, grad_norm: float, learning_rate: float) -> None:
-        """Take in an optimizer step: the gradient's norm before clipping, and the learning rate that it used."""
+    def add_step(self, grad_norm: float, learning_rate: float, next_learning_rate: float) -> None:
+        """Take in an optimizer step: the gradient's norm before clipping, the learning rate that it used, and that of
+        the next step.
+        """
         self.sums.add("grad_norm", grad_norm)
         self._learning_rate = learning_rate
+        self._trackers.add_step(self._state.global_step + 1, next_learning_rate)
 
     def log_when_due(self, extra: dict[str, float]) -> None:
         """After every step: write the averages since the last time when it is time to. All processes must call it."""

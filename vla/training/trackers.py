@@ -1,17 +1,18 @@
 """Trackers: where metrics are written. Only the main process has any."""
 
-import json
-import os
 from pathlib import Path
 from typing import Any, Protocol
 
 import jsonlines
 import yaml
+from torch import Tensor
 
 from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
 from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
+from vla.training.metrics_files import cut_after
+from vla.training.prismatic_tracker import PrismaticTracker
 
 overwatch = initialize_overwatch(__name__)
 
@@ -32,25 +33,6 @@ class Tracker(Protocol):
     def close(self) -> None:
         """Flush; nothing is written any more."""
         ...
-
-
-def cut_after(path: Path, step: int) -> int:
-    """Drop the lines of a metrics file past `step`, and a torn one; returns how many. The file is replaced at once."""
-    if not path.exists():
-        return 0
-    kept, dropped = [], 0
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            keep = json.loads(line)["global_step"] <= step
-        except (ValueError, KeyError, TypeError):  # half a line: the run was killed while writing it
-            keep = False
-        if keep:
-            kept.append(line + "\n")
-        dropped += not keep
-    beside = path.with_suffix(".tmp")
-    beside.write_text("".join(kept), encoding="utf-8")
-    os.replace(beside, path)
-    return dropped
 
 
 class JSONLTracker:
@@ -111,6 +93,10 @@ def _import_wandb() -> Any:
     return wandb
 
 
+def _plain(config: PretrainConfig) -> Any:
+    return yaml.safe_load(cli.dump(config))
+
+
 class WandbTracker:
     """Weights & Biases; `WANDB_MODE=offline` keeps it from the network.
 
@@ -121,7 +107,7 @@ class WandbTracker:
     def __init__(self, config: PretrainConfig, state: dict[str, Any]) -> None:
         self._run = _import_wandb().init(
             project=config.wandb_project, entity=config.wandb_entity, name=config.resolved_run_id,
-            dir=str(config.run_dir), config=yaml.safe_load(cli.dump(config)), id=state.get("run_id"), resume="allow",
+            dir=str(config.run_dir), config=_plain(config), id=state.get("run_id"), resume="allow",
         )  # fmt: skip
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
@@ -140,13 +126,16 @@ class Trackers:
     Args:
         config: the run.
         step: step that the run goes on from.
+        accumulation: micro-batches of a step.
         state: what `state_dict` gave when the run was saved.
     """
 
     def __init__(
-        self, config: PretrainConfig, *, is_main: bool, step: int = 0, state: dict[str, Any] | None = None
-    ) -> None:
+        self, config: PretrainConfig, *, is_main: bool, step: int = 0, accumulation: int = 1,
+        state: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self._trackers: dict[str, Tracker] = {}
+        self._prismatic: PrismaticTracker | None = None
         self._state = state or {}
         if not is_main:
             return
@@ -155,6 +144,21 @@ class Trackers:
         self._trackers["jsonl"] = JSONLTracker(config.run_dir, step)
         if "tensorboard" in config.trackers:
             self._trackers["tensorboard"] = TensorBoardTracker(config.run_dir, step)
+        if "prismatic" in config.trackers:
+            self._trackers["prismatic"] = self._prismatic = PrismaticTracker(
+                config.run_dir, config.resolved_run_id, config.stage.value, _plain(config), accumulation=accumulation,
+                step=step, state=self._state.get("prismatic"),
+            )  # fmt: skip
+
+    def add_micro_batch(self, loss: Tensor, weight: float) -> None:
+        """For trackers that count micro-batches: the sum of a loss, and the weight that it has."""
+        if self._prismatic is not None and weight:
+            self._prismatic.add_micro_batch(loss / weight)
+
+    def add_step(self, step: int, next_learning_rate: float) -> None:
+        """For trackers with an entry for every step: optimizer step `step`, counted from 1, is done."""
+        if self._prismatic is not None:
+            self._prismatic.add_step(step, next_learning_rate)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Pass metrics on to every tracker."""

@@ -130,7 +130,7 @@ class TrainStrategy:
         self.feed = DataFeed(datasets, config, dist, clock)
         steps_per_epoch = self.feed.steps_per_epoch
         self.state = TrainerState(stage.max_steps or stage.epochs * steps_per_epoch, steps_per_epoch)
-        self.schedule = get_schedule(stage.schedule, self.state.total_steps)
+        self.schedule = get_schedule(stage.schedule, self.state.total_steps, steps_per_epoch)
         self.monitor = Monitor(config, dist, self.state, clock)
         self.best = BestMetric(config.evaluation)
         self.store = CheckpointStore(config.run_dir, config.checkpoint)
@@ -221,7 +221,8 @@ class TrainStrategy:
             raise NonFiniteError(f"step {self.state.global_step}: the gradient is not finite (norm {norm})")
         self.scaler.update(overflow=not finite)
         self.optimizer.zero_grad(set_to_none=True)
-        self.monitor.add_step(norm, self.base_learning_rate * self.schedule(self.state.global_step))
+        step, base = self.state.global_step, self.base_learning_rate
+        self.monitor.add_step(norm, base * self.schedule(step), base * self.schedule(step + 1))
 
     def prepare(self, batch: Batch, scope: str) -> Batch:
         """A batch as loaded, with cached features, on the device as the model takes it. `scope`: train | eval."""
