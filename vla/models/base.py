@@ -54,6 +54,10 @@ class BaseModel(nn.Module):
         """Module groups by name. Together they hold every parameter, each exactly once."""
         raise NotImplementedError
 
+    def module_parts(self) -> dict[str, frozenset[str]]:
+        """Parts of module groups that a stage can train alone, as "<group>.<part>": names of their parameters."""
+        return {}
+
     def unused_parameters(self) -> frozenset[str]:
         """Names of parameters that no forward pass uses; no stage trains them, since they would have no gradient."""
         return frozenset()

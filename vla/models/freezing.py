@@ -19,31 +19,35 @@ class GroupRow:
 
 def apply_stage(model: BaseModel, stage: StageConfig) -> list[GroupRow]:
     """
-    Make the stage's groups train and freeze the others, which from now on stay in evaluation mode.
+    Make the stage's groups, or parts of groups, train and freeze the others.
+
+    Groups that are frozen as a whole stay in evaluation mode from now on.
 
     Works on any device, meta included; call it again to change the stage.
 
     Args:
         model: Changed in place: `requires_grad`, `frozen_groups`, and the mode of its modules.
-        stage: Names the groups to train.
+        stage: Names the groups and parts to train.
 
     Returns:
         A row per module group.
 
     Raises:
-        UserError: A group is unknown, or nothing would train.
+        UserError: A group or part is unknown, or nothing would train.
     """
-    groups = model.module_groups()
+    groups, parts = model.module_groups(), model.module_parts()
     for name in stage.trainable:
-        if name not in groups:
-            raise UserError(f"trainable: must be of {', '.join(groups)}, got {name!r}")
+        if name not in groups and name not in parts:
+            raise UserError(f"trainable: must be of {', '.join((*groups, *parts))}, got {name!r}")
+    chosen = frozenset().union(*(parts[name] for name in stage.trainable if name in parts))
     unused = model.unused_parameters()
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(False if name in unused else _group_of(name, groups) in stage.trainable)
+        trains = name in chosen or _group_of(name, groups) in stage.trainable
+        parameter.requires_grad_(trains and name not in unused)
     rows = parameter_table(model)
     if not any(row.trainable for row in rows):
         raise UserError(f"trainable: nothing would train, got {stage.trainable!r}; name some of {', '.join(groups)}")
-    model.frozen_groups = frozenset(groups) - frozenset(stage.trainable)
+    model.frozen_groups = frozenset(groups) - stage.trained_groups
     model.train(model.training)
     return rows
 

