@@ -170,6 +170,11 @@ def test_without_data_the_number_of_steps_is_unknown() -> None:
             "steps 0 to 1,000, if there are as many, without the warm-up",
             {"step 0": 1, "step 400": 0.1, "step 800": 0.01},
         ),
+        (
+            ScheduleConfig("multistep", milestones=(40, 60), unit="epochs"),
+            "epochs 0 to 50",
+            {"epoch 0": 1, "epoch 40": 0.1},
+        ),
     ],
     ids=lambda value: value.name if isinstance(value, ScheduleConfig) else "",
 )

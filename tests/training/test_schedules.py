@@ -77,3 +77,12 @@ def test_groups_keep_their_own_rates():
     for factor in (0.0, 0.5):
         set_learning_rate(optimizer, factor)
         assert [group["lr"] for group in optimizer.param_groups] == [factor, pytest.approx(0.1 * factor)]
+
+
+def test_decays_counted_in_epochs():
+    """UniAD's scheduler is told the number of the epoch that is over: its decay after 800 comes after 801."""
+    config = ScheduleConfig(name="multistep", milestones=(801,), unit="epochs")
+    schedule = get_schedule(config, 1000 * 454, steps_per_epoch=454)
+    assert [schedule(801 * 454 - 1), schedule(801 * 454)] == pytest.approx([1, 0.1])
+    schedule = get_schedule(ScheduleConfig(name="step", step_size=3, unit="epochs"), 90, steps_per_epoch=10)
+    assert [schedule(29), schedule(30), schedule(60)] == pytest.approx([1, 0.1, 0.01])

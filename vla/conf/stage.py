@@ -54,10 +54,12 @@ class ScheduleConfig:
     step_size: int = 1000  # step: steps between two decays
     milestones: tuple[int, ...] = ()  # multistep: steps at which the rate decays
     gamma: float = 0.1  # step and multistep: factor of a decay
+    unit: str = "steps"  # steps | epochs: what step_size and milestones count
 
     def __post_init__(self) -> None:
         require_choice(self, "name", SCHEDULES)
         require_choice(self, "warmup_rule", ("step", "next_step"))
+        require_choice(self, "unit", ("steps", "epochs"))
         require_nonnegative(self, "warmup_steps")
         require_fraction(self, "warmup_ratio", "min_lr_ratio")
         require_positive(self, "step_size", "gamma")

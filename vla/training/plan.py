@@ -45,7 +45,7 @@ class Plan:
     def rates(self) -> RateCurve:
         """Learning rates over the run; over its epochs if the number of its steps isn't known."""
         stage = self.config.stage_config
-        return rate_curve(stage.schedule, self.learning_rate, self.total_steps, stage.epochs)
+        return rate_curve(stage.schedule, self.learning_rate, self.total_steps, stage.epochs, self.steps_per_epoch)
 
 
 def make_plan(config: PretrainConfig) -> Plan:

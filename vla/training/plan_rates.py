@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from vla.conf.stage import ScheduleConfig
-from vla.training.schedules import get_schedule, warmup_steps
+from vla.training.schedules import get_schedule, in_steps, warmup_steps
 
 _WIDTH = 48  # values of a curve
 _WARMUP_WIDTH = 12  # of them for a warm-up that has another scale than what follows
@@ -26,11 +26,18 @@ class RateCurve:
     points: list[tuple[str, str, float]]
 
 
-def rate_curve(schedule: ScheduleConfig, base: float, total_steps: int | None, epochs: int) -> RateCurve:
+def rate_curve(
+    schedule: ScheduleConfig, base: float, total_steps: int | None, epochs: int, steps_per_epoch: int | None = None
+) -> RateCurve:
     """The curve of a run of `total_steps`; of `epochs` whose steps aren't known when that is None."""
+    decays = schedule.name in ("step", "multistep")
+    if decays and schedule.unit == "epochs":
+        if steps_per_epoch is None:
+            return _over_decays(schedule, base, epochs)
+        schedule = in_steps(schedule, steps_per_epoch)
     if total_steps:
         return _over_steps(schedule, base, total_steps)
-    if schedule.name in ("step", "multistep"):
+    if decays:
         return _over_decays(schedule, base)
     if schedule.warmup_steps:
         return _warmup_then_epochs(schedule, base, epochs)
@@ -92,21 +99,27 @@ def _warmup_then_epochs(schedule: ScheduleConfig, base: float, epochs: int) -> R
     )
 
 
-def _over_decays(schedule: ScheduleConfig, base: float) -> RateCurve:
-    """Decays at given steps, however many there are in all; a warm-up that is a share of the run is left out."""
-    warmup = schedule.warmup_steps or 0
-    left_out = bool(schedule.warmup_ratio) and schedule.warmup_steps is None
+def _over_decays(schedule: ScheduleConfig, base: float, epochs: int | None = None) -> RateCurve:
+    """Decays at given steps, however many there are in all; a warm-up that is a share of the run is left out.
+
+    Args:
+        epochs: of the run, where the schedule counts epochs; a warm-up in steps is left out, too.
+    """
+    warmup = 0 if epochs else schedule.warmup_steps or 0
+    left_out = bool(schedule.warmup_steps if epochs else schedule.warmup_ratio and schedule.warmup_steps is None)
     factor = get_schedule(replace(schedule, warmup_steps=warmup), _MANY)
     if schedule.name == "step":
         after = warmup // schedule.step_size
         decays = tuple((after + i) * schedule.step_size for i in range(1, _DECAYS + 1))
     else:
         decays = schedule.milestones
-    last = max((1, warmup, *decays)) * 5 // 4
+    last = epochs - 1 if epochs else max((1, warmup, *decays)) * 5 // 4
     points = [("first", 0), *([("end of warm-up", warmup)] if warmup else [])]
-    points += [("decay", step) for step in decays[:_DECAYS] if step >= warmup]
+    points += [("decay", step) for step in decays[:_DECAYS] if warmup <= step <= last]
+    unit = "epoch" if epochs else "step"
+    span = f"epochs 0 to {epochs}" if epochs else f"steps 0 to {last:,}, if there are as many"
     return RateCurve(
-        f"steps 0 to {last:,}, if there are as many" + (", without the warm-up" if left_out else ""),
+        span + (", without the warm-up" if left_out else ""),
         [base * factor(step) for step in _spread(last, _WIDTH)],
-        [(name, f"step {step:,}", base * factor(step)) for name, step in points],
+        [(name, f"{unit} {step:,}", base * factor(step)) for name, step in points],
     )

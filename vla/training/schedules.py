@@ -3,6 +3,7 @@
 import bisect
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from torch.optim import Optimizer
@@ -37,13 +38,22 @@ def warmup_steps(config: ScheduleConfig, total_steps: int) -> int:
     return int(total_steps * config.warmup_ratio) if config.warmup_steps is None else config.warmup_steps
 
 
-def get_schedule(config: ScheduleConfig, total_steps: int) -> Schedule:
+def in_steps(config: ScheduleConfig, steps_per_epoch: int) -> ScheduleConfig:
+    """The same schedule with `step_size` and `milestones` in optimizer steps."""
+    if config.unit == "steps":
+        return config
+    milestones = tuple(epoch * steps_per_epoch for epoch in config.milestones)
+    return replace(config, unit="steps", step_size=config.step_size * steps_per_epoch, milestones=milestones)
+
+
+def get_schedule(config: ScheduleConfig, total_steps: int, steps_per_epoch: int = 1) -> Schedule:
     """The schedule that `config` describes for a run of `total_steps` optimizer steps.
 
     Warm-up: factor = step / warmup_steps, so the first of all steps has rate 0; by the rule `next_step`
     (step + 1) / warmup_steps, where a share of all steps is not rounded. Cosine and linear then fall over
     progress = (step - warmup) / (total - warmup), held in [0, 1]; the steps of `step` and `multistep` count from 0.
     """
+    config = in_steps(config, steps_per_epoch)
     warmup: float = warmup_steps(config, total_steps)
     if config.warmup_rule == "next_step" and config.warmup_steps is None:
         warmup = total_steps * config.warmup_ratio
