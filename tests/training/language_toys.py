@@ -1,15 +1,23 @@
 """A language model of a few numbers and a processor without a tokenizer, for what depends on neither."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from vla.batches import IGNORE_INDEX, LanguageBatch
+from vla.conf.datasets import DatasetConfig
 from vla.models.base import ModelOutput
 
 VOCABULARY = 5
+
+
+@DatasetConfig.register_subclass("toy-language")
+@dataclass(frozen=True)
+class ToyLanguageDataConfig(DatasetConfig):
+    dataset_id: ClassVar[str] = "toy-language"
+    task: ClassVar[str] = "language"
 
 
 class ToyProcessor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vla.batches import Batch
 from vla.conf.pretrain import PretrainConfig
+from vla.data.language.processor import LanguageProcessor
 from vla.data.materialize import Datasets
 from vla.models.base import BaseModel, FeatureSource
 from vla.overwatch import initialize_overwatch
@@ -180,15 +181,22 @@ def keep_on_disk(
         config: the run's.
     """
     assert config.feature_cache.dir is not None
-    processor = datasets.processor.config
-    images = ("cameras", "num_frames", "frame_stride", "image_size", "resize", "orientation")
-    settings = {name: getattr(processor, name) for name in images}
-    losses = {name: getattr(processor, name) for name in ("jpeg_quality", "center_crop")}
-    window = repr(settings | {name: value for name, value in losses.items() if value is not None})
     splits = {"train": datasets.train, "eval": datasets.validation}
     located = {scope: dataset for scope, dataset in splits.items() if hasattr(dataset, "locate")}
     for group, source in cache.sources.items():
         if source.settings is not None and "train" in located:
-            parts = {"settings": source.settings, "images": window, "precision": config.stage_config.precision}
+            images = _image_settings(datasets.processor)
+            parts = {"settings": source.settings, "images": images, "precision": config.stage_config.precision}
             name = fingerprint(parts, model.module_groups()[group])
             cache.keep_on_disk(group, batch, config.feature_cache.dir / f"{group}-{name}", located)
+
+
+def _image_settings(processor: Any) -> str:
+    """What a run's Processor says about how images are made from what is stored."""
+    config = processor.config
+    if isinstance(processor, LanguageProcessor):
+        return repr((processor.transforms, config.image_resize_strategy))
+    images = ("cameras", "num_frames", "frame_stride", "image_size", "resize", "orientation")
+    settings = {name: getattr(config, name) for name in images}
+    losses = {name: getattr(config, name) for name in ("jpeg_quality", "center_crop")}
+    return repr(settings | {name: value for name, value in losses.items() if value is not None})

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
@@ -21,12 +22,15 @@ from vla.training.checkpoint_store import find_checkpoint, resolve_resume
 from vla.training.environment import describe_environment
 from vla.training.inference import build_model
 from vla.training.materialize import get_task, get_train_strategy
+from vla.training.previous_stage import start_from_previous_stage
 from vla.training.result import NonFiniteError, TrainingResult
 from vla.training.seeding import seed_everything, set_deterministic
 from vla.training.strategies.base_strategy import TrainStrategy
 from vla.training.trackers import check_trackers
 
 overwatch = initialize_overwatch(__name__)
+
+Decision = TypeVar("Decision")
 
 
 def run(config: PretrainConfig, write_report: Callable[[Path], Path] | None = None) -> int:
@@ -68,7 +72,7 @@ def train(config: PretrainConfig, dist: DistState) -> TrainingResult:
     """Build everything, and train. The run's files are written once nothing of the user's can be wrong any more."""
     strategy = build_strategy(config, dist)
     if dist.is_main:
-        _write_run_files(config, parameter_table(strategy.model), dist)
+        _write_run_files(strategy.config, parameter_table(strategy.model), dist)
     return strategy.run_training()
 
 
@@ -78,6 +82,7 @@ def build_strategy(config: PretrainConfig, dist: DistState) -> TrainStrategy:
     set_deterministic(config.deterministic)
     seed_everything(config.seed)
     resume_from = _agreed(lambda: resolve_resume(config.run_dir, config.resume), dist)
+    config = _agreed(lambda: start_from_previous_stage(config, resume_from), dist)
     # What is quick to check comes first: data, then whether weights can be found, then memory is taken.
     processor = load_processor(resume_from) if resume_from else None
     datasets = get_datasets(config.dataset, config.model, processor, config.stage)
@@ -125,13 +130,13 @@ def _logging_to(run_dir: Path) -> Iterator[None]:
             log_file.close()
 
 
-def _agreed(decide: Callable[[], Path | None], dist: DistState) -> Path | None:
+def _agreed(decide: Callable[[], Decision], dist: DistState) -> Decision:
     """What the main process decides, in every process: others could see files come and go at another moment.
 
     Raises:
         UserError: the main process's, in every process, so that none waits for it.
     """
-    decision: Path | UserError | None = None
+    decision: Any = None
     if dist.is_main:
         try:
             decision = decide()

@@ -93,6 +93,10 @@ class ModelConfig(draccus.ChoiceRegistry):
         """The hyper-parameters of `stage`."""
         return getattr(self, stage.field_name)
 
+    def stage_before(self, stage: Stage) -> Stage | None:
+        """The stage whose weights `stage` has to begin with; None: it can begin with what is published."""
+        return None
+
 
 @dataclass(frozen=True)
 class ActionModelConfig(ModelConfig):

@@ -11,7 +11,7 @@ from vla.conf.models.base import LanguageProcessorConfig, ModelConfig
 from vla.conf.models.language import CausalLMConfig, Vicuna7BConfig
 from vla.conf.models.vision import VisionBackboneConfig
 from vla.conf.models.vision_backbones import CLIPViTL336Config
-from vla.conf.stage import ScheduleConfig, StageConfig
+from vla.conf.stage import ScheduleConfig, Stage, StageConfig
 from vla.conf.strategies import FSDPFullShardConfig, FSDPShardGradOpConfig
 
 VISION, PROJECTOR, LANGUAGE = "vision_backbone", "projector", "llm_backbone"
@@ -105,6 +105,10 @@ class PrismaticConfig(ModelConfig):
     def skips_align(self) -> bool:
         """Whether the published model was trained without an align stage."""
         return self.arch_specifier.startswith(NO_ALIGN)
+
+    def stage_before(self, stage: Stage) -> Stage | None:
+        """Projectors at random are aligned first, unless the model skips it."""
+        return None if self.skips_align or stage is Stage.ALIGN else Stage.ALIGN
 
 
 def naive_resize() -> LanguageProcessorConfig:
