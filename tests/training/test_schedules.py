@@ -19,12 +19,19 @@ NANOVLM = json.loads((FOLDER / "nanovlm_lr_schedule.json").read_text())
 def test_prismatic(case):
     """The rates that Prismatic and OpenVLA train with. Without warm-up they lose the first step to a rate of 0."""
     name = "constant" if case["type"] == "constant" else "cosine"
-    config = ScheduleConfig(name=name, warmup_ratio=case["warmup_ratio"])
+    rule = "step" if name == "constant" else "from_zero"
+    config = ScheduleConfig(name=name, warmup_ratio=case["warmup_ratio"], warmup_rule=rule)
     assert warmup_steps(config, case["total_steps"]) == case["num_warmup_steps"]
     schedule = get_schedule(config, case["total_steps"])
     rates = [case["base_lr"] * schedule(step) for step in range(case["total_steps"])]
-    first = 0 if case["num_warmup_steps"] or name == "constant" else 1
-    assert rates[first:] == pytest.approx(case["lr_used_at_step"][first : case["total_steps"]], rel=1e-12, abs=1e-18)
+    assert rates == pytest.approx(case["lr_used_at_step"][: case["total_steps"]], rel=1e-12, abs=1e-18)
+    logged = [case["base_lr"] * schedule(step + 1) for step in range(case["total_steps"])]
+    assert logged == pytest.approx(case["lr_logged_after_step"][: case["total_steps"]], rel=1e-12, abs=1e-18)
+
+
+def test_the_first_step_of_a_run_without_warmup():
+    rates = [get_schedule(ScheduleConfig(warmup_rule=rule), 10)(0) for rule in ("step", "from_zero")]
+    assert rates == [1, 0]
 
 
 @pytest.mark.parametrize("case", NANOVLM["cases"], ids=lambda case: f"{case['max_lr']}-{case['max_steps']}")

@@ -49,7 +49,7 @@ class ScheduleConfig:
     name: str = "cosine"  # cosine | linear | constant | step | multistep
     warmup_steps: int | None = None  # takes precedence over warmup_ratio
     warmup_ratio: float = 0.0  # share of all steps, rounded down
-    warmup_rule: str = "step"  # step: step / warm-up | next_step: (step + 1) / warm-up, its ratio not rounded (nanoVLM)
+    warmup_rule: str = "step"  # of n steps: step (step / n) | from_zero (0 first even if n = 0) | next_step (nanoVLM's)
     min_lr_ratio: float = 0.0  # floor of cosine and linear, as a share of the base learning rate
     step_size: int = 1000  # step: steps between two decays
     milestones: tuple[int, ...] = ()  # multistep: steps at which the rate decays
@@ -58,7 +58,7 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         require_choice(self, "name", SCHEDULES)
-        require_choice(self, "warmup_rule", ("step", "next_step"))
+        require_choice(self, "warmup_rule", ("step", "from_zero", "next_step"))
         require_choice(self, "unit", ("steps", "epochs"))
         require_nonnegative(self, "warmup_steps")
         require_fraction(self, "warmup_ratio", "min_lr_ratio")

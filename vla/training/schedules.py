@@ -49,9 +49,10 @@ def in_steps(config: ScheduleConfig, steps_per_epoch: int) -> ScheduleConfig:
 def get_schedule(config: ScheduleConfig, total_steps: int, steps_per_epoch: int = 1) -> Schedule:
     """The schedule that `config` describes for a run of `total_steps` optimizer steps.
 
-    Warm-up: factor = step / warmup_steps, so the first of all steps has rate 0; by the rule `next_step`
-    (step + 1) / warmup_steps, where a share of all steps is not rounded. Cosine and linear then fall over
-    progress = (step - warmup) / (total - warmup), held in [0, 1]; the steps of `step` and `multistep` count from 0.
+    Warm-up: factor = step / warmup_steps, so the first of all steps has rate 0; by the rule `from_zero` (Prismatic) even
+    where there are no warm-up steps; by `next_step` (nanoVLM) (step + 1) / warmup_steps, where a share of all steps is
+    not rounded. Cosine and linear then fall over progress = (step - warmup) / (total - warmup), held in [0, 1]; the
+    steps of `step` and `multistep` count from 0.
     """
     config = in_steps(config, steps_per_epoch)
     warmup: float = warmup_steps(config, total_steps)
@@ -63,6 +64,8 @@ def get_schedule(config: ScheduleConfig, total_steps: int, steps_per_epoch: int 
 def _factor(config: ScheduleConfig, warmup: float, total_steps: int, step: int) -> float:
     if step < warmup:
         return (step + (config.warmup_rule == "next_step")) / warmup
+    if step == 0 and config.warmup_rule == "from_zero":
+        return 0.0
     progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
     if config.name == "cosine":
         return cosine(progress, config.min_lr_ratio)

@@ -61,7 +61,8 @@ def full_finetune_stage(**overrides: Any) -> StageConfig:
 def _stage(values: dict[str, Any]) -> StageConfig:
     shared: dict[str, Any] = {
         "epochs": 1, "per_device_batch_size": 16, "max_grad_norm": 1.0, "precision": "bf16",
-        "gradient_checkpointing": True, "schedule": ScheduleConfig(name="cosine", warmup_ratio=0.03),
+        "gradient_checkpointing": True,
+        "schedule": ScheduleConfig(name="cosine", warmup_ratio=0.03, warmup_rule="from_zero"),
     }  # fmt: skip
     return StageConfig(**(shared | values))
 
