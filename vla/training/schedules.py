@@ -49,10 +49,10 @@ def in_steps(config: ScheduleConfig, steps_per_epoch: int) -> ScheduleConfig:
 def get_schedule(config: ScheduleConfig, total_steps: int, steps_per_epoch: int = 1) -> Schedule:
     """The schedule that `config` describes for a run of `total_steps` optimizer steps.
 
-    Warm-up: factor = step / warmup_steps, so the first of all steps has rate 0; by the rule `from_zero` (Prismatic) even
-    where there are no warm-up steps; by `next_step` (nanoVLM) (step + 1) / warmup_steps, where a share of all steps is
-    not rounded. Cosine and linear then fall over progress = (step - warmup) / (total - warmup), held in [0, 1]; the
-    steps of `step` and `multistep` count from 0.
+    Warm-up: factor = step / warmup_steps, so the first of all steps has rate 0; by the rule `from_zero` (Prismatic)
+    even where there are no warm-up steps; by `next_step` (nanoVLM) (step + 1) / warmup_steps, where a share of all
+    steps is not rounded. Cosine and linear then fall over progress = (step - warmup) / (total - warmup), held in
+    [0, 1]; the steps of `step` and `multistep` count from 0.
     """
     config = in_steps(config, steps_per_epoch)
     warmup: float = warmup_steps(config, total_steps)
