@@ -35,8 +35,8 @@ def saved_groups(config: PretrainConfig, groups: list[str]) -> list[str]:
     can be had again from where it came from, and would fill gigabytes at every save.
     """
     published = config.model.pretrained and config.pretrained_checkpoint is None
-    trainable = config.stage_config.trainable
-    return [name for name in groups if name in trainable or not (published and name in PUBLISHED_GROUPS)]
+    trained = config.stage_config.trained_groups
+    return [name for name in groups if name in trained or not (published and name in PUBLISHED_GROUPS)]
 
 
 def rank_file(rank: int) -> str:

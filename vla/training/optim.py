@@ -39,7 +39,7 @@ def freeze_multiplied_by_zero(model: BaseModel, stage: StageConfig) -> list[str]
 
     Nothing would change them; frozen they take no gradient either, and what they compute can be cached.
     """
-    groups = [name for name, factor in stage.lr_multipliers.items() if factor == 0 and name in stage.trainable]
+    groups = [name for name, factor in stage.lr_multipliers.items() if factor == 0 and name in stage.trained_groups]
     for name in groups:
         model.module_groups()[name].requires_grad_(False)
         overwatch.warning(f"{name} does not train: its learning-rate multiplier is 0")
