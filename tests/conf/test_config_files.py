@@ -40,7 +40,8 @@ def test_every_model(model: ModelRegistry, stage: Stage, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("dataset", DatasetRegistry)
 def test_every_dataset(dataset: DatasetRegistry, tmp_path: Path) -> None:
-    assert_round_trip(PretrainConfig(dataset=dataset.value()), tmp_path)
+    model = next(member.value for member in ModelRegistry if member.value.task == dataset.value.task)
+    assert_round_trip(PretrainConfig(model=model(), dataset=dataset.value()), tmp_path)
 
 
 @pytest.mark.parametrize("strategy", StrategyRegistry)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import draccus
 
-from vla.conf.checks import require_choice, require_nonnegative, require_positive
+from vla.conf.checks import require, require_choice, require_nonnegative, require_positive
 from vla.conf.registry import register_enum
 
 SHIPPED_DATA = Path(__file__).resolve().parents[2] / "experiments" / "data"
@@ -106,6 +106,94 @@ class LiberoMiniConfig(LiberoConfig):
     root: Path | None = SHIPPED_DATA / "libero-mini"
 
 
+_ALIGN = "download/llava-laion-cc-sbu-558k"
+_INSTRUCT = "download/llava-v1.5-instruct"
+
+
+@dataclass(frozen=True)
+class LlavaConfig(DatasetConfig):
+    """Images with dialogues in LLaVA's format: rows `{"image", "conversations"}` in a JSON list, one list per stage.
+
+    `scripts/data.py download` fetches the published ones and puts them where these paths say.
+    """
+
+    target: ClassVar[str] = "vla.data.language.datasets:LlavaDataset"
+    task: ClassVar[str] = "language"
+    needs_stage: ClassVar[bool] = True
+
+    root: Path | None = None  # folder in which all other paths begin
+    align_annotations: str = f"{_ALIGN}/chat.json"  # images with captions, for the align stage
+    align_images: str = _ALIGN  # folder in which the image paths of its rows begin
+    align_validation_annotations: str | None = None  # held-out rows; none: validation_fraction of align_annotations
+    finetune_annotations: str = f"{_INSTRUCT}/llava_v1_5_mix665k.json"  # dialogues, for all other stages
+    finetune_images: str = _INSTRUCT
+    finetune_validation_annotations: str | None = None
+    validation_fraction: float = 0.0  # share of the images to hold out, with all of their rows; published: nothing
+    on_bad_example: str = "error"  # error | skip (and report how many)
+
+    def __post_init__(self) -> None:
+        fraction = self.validation_fraction
+        require("validation_fraction", 0 <= fraction < 1, "must be within [0, 1)", fraction)
+        require_choice(self, "on_bad_example", ("error", "skip"))
+
+
+@dataclass(frozen=True)
+class LlavaV15Config(LlavaConfig):
+    """LLaVA v1.5: 558k captions to align, 665k dialogues to finetune."""
+
+    dataset_id: ClassVar[str] = "llava-v15"
+
+
+@dataclass(frozen=True)
+class LlavaMultimodalConfig(LlavaConfig):
+    """LLaVA v1.5 without its 40k dialogues about no image."""
+
+    dataset_id: ClassVar[str] = "llava-multimodal"
+
+    finetune_annotations: str = f"{_INSTRUCT}/llava_v1_5_stripped625k.json"
+
+
+@dataclass(frozen=True)
+class LlavaLVIS4VConfig(LlavaConfig):
+    """LLaVA v1.5 and LVIS-Instruct-4V."""
+
+    dataset_id: ClassVar[str] = "llava-lvis4v"
+
+    finetune_annotations: str = f"{_INSTRUCT}/llava_v1_5_lvis4v_mix888k.json"
+
+
+@dataclass(frozen=True)
+class LlavaLRVConfig(LlavaConfig):
+    """LLaVA v1.5 and LRV-Instruct."""
+
+    dataset_id: ClassVar[str] = "llava-lrv"
+
+    finetune_annotations: str = f"{_INSTRUCT}/llava_v1_5_lrv_mix1008k.json"
+
+
+@dataclass(frozen=True)
+class LlavaLVIS4VLRVConfig(LlavaConfig):
+    """LLaVA v1.5, LVIS-Instruct-4V and LRV-Instruct."""
+
+    dataset_id: ClassVar[str] = "llava-lvis4v-lrv"
+
+    finetune_annotations: str = f"{_INSTRUCT}/llava_v1_5_lvis4v_lrv_mix1231k.json"
+
+
+@dataclass(frozen=True)
+class RenderedVQAConfig(LlavaConfig):
+    """Pictures of blocks with questions whose answers are true, as `scripts/data.py render-vqa` writes them."""
+
+    dataset_id: ClassVar[str] = "vqa-rendered"
+
+    align_annotations: str = "align.json"
+    align_images: str = "."
+    finetune_annotations: str = "finetune.json"
+    finetune_images: str = "."
+    finetune_validation_annotations: str | None = "validation.json"
+    validation_fraction: float = 0.05
+
+
 @unique
 class DatasetRegistry(Enum):
     """Datasets that the toolkit reads; packages add more by the entry-point group `vla.datasets`."""
@@ -117,6 +205,12 @@ class DatasetRegistry(Enum):
     LIBERO_90 = Libero90Config
     LIBERO = LiberoFolderConfig
     LIBERO_MINI = LiberoMiniConfig
+    LLAVA_V15 = LlavaV15Config
+    LLAVA_MULTIMODAL = LlavaMultimodalConfig
+    LLAVA_LVIS4V = LlavaLVIS4VConfig
+    LLAVA_LRV = LlavaLRVConfig
+    LLAVA_LVIS4V_LRV = LlavaLVIS4VLRVConfig
+    VQA_RENDERED = RenderedVQAConfig
 
     @property
     def dataset_id(self) -> str:

@@ -34,7 +34,7 @@ def square_images(image: Image.Image, transforms: Mapping[str, PixelTransform], 
         border = tuple(int(value * 255) for value in transform.mean) if strategy == "letterbox" else None
         key = (transform.size, border)
         if key not in done:
-            done[key] = np.asarray(_square(image, transform.size, strategy, border)).transpose(2, 0, 1)
+            done[key] = np.array(_square(image, transform.size, strategy, border)).transpose(2, 0, 1)
         squares[tower] = done[key]
     return squares
 
