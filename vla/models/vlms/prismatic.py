@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vla.batches import LanguageBatch
+from vla.batches import IGNORE_INDEX, LanguageBatch
 from vla.conf.models.prismatic import LAST_LAYER, PrismaticConfig
 from vla.conf.registry import resolve_target
 from vla.models.backbones.causal_lm import CausalLM
@@ -20,6 +20,7 @@ from vla.models.base import BaseModel, FeatureSource
 from vla.models.components.projectors import Projector
 from vla.models.sharding import any_process, is_sharded
 from vla.models.vlms.fusing import Sequences, fuse, labelled_positions
+from vla.models.vlms.generation import Generation, OnToken, Sampling, generate
 from vla.models.vlms.output import LanguageOutput
 from vla.models.weights_source import find_weights
 
@@ -124,6 +125,57 @@ class PrismaticVLM(BaseModel):
         logits = self.llm_backbone.logits(hidden[rows, positions]).float()
         loss = nn.functional.cross_entropy(logits, labels, reduction="none")
         return LanguageOutput(token_loss=loss, token_correct=logits.detach().argmax(-1) == labels, token_row=rows)
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], pixel_values: Mapping[str, Tensor] | None = None,
+        has_image: Sequence[bool] | None = None, *, end_id: int | None = None, sampling: Sampling | None = None,
+        on_token: OnToken | None = None,
+    ) -> Generation:  # fmt: skip
+        """
+        Continue prompts; each gives what it would give alone.
+
+        Args:
+            prompts: Token ids of B prompts, of any lengths of at least one.
+            pixel_values: By tower, normalised images float [B, 3, H, W]; None: no prompt has one.
+            has_image: By prompt; None: all have one, if there are any.
+            end_id: The token that ends a text; None: none does.
+            sampling: How tokens are chosen; None: the likeliest one, 512 at most.
+            on_token: Called with the new token of every prompt (None: complete) after every step.
+
+        Raises:
+            ValueError: A prompt is empty, or there is another number of images than of prompts.
+        """
+        prompt = self.read_prompts(prompts, pixel_values, has_image)
+        return generate(self.llm_backbone, prompt, end_id, sampling or Sampling(), on_token)
+
+    @torch.no_grad()
+    def read_prompts(
+        self, prompts: Sequence[Sequence[int]], pixel_values: Mapping[str, Tensor] | None = None,
+        has_image: Sequence[bool] | None = None,
+    ) -> Sequences:  # fmt: skip
+        """What the language model reads of prompts; see `generate`."""
+        size, device = len(prompts), self.llm_backbone.llm.get_input_embeddings().weight.device
+        if not all(prompts):
+            raise ValueError("prompts: must have at least one token each")
+        for name, pixels in (pixel_values or {}).items():
+            if len(pixels) != size:
+                raise ValueError(f"pixel_values.{name}: must be {size} images, one per prompt, got {len(pixels)}")
+        if has_image is None:
+            has_image = [pixel_values is not None] * size
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        ids = torch.zeros(size, int(lengths.max()), dtype=torch.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = torch.tensor(prompt)
+        mask = torch.arange(ids.shape[1]) < lengths[:, None]
+        batch = LanguageBatch(
+            sample_ids=torch.arange(size, device=device),
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            labels=torch.full_like(ids, IGNORE_INDEX, device=device),
+            pixel_values={name: pixels.to(device) for name, pixels in (pixel_values or {}).items()},
+            is_multimodal=torch.tensor(has_image, device=device),
+        )
+        return self.fuse_batch(batch)
 
     def fuse_batch(self, batch: LanguageBatch, *, published_order: bool = False) -> Sequences:
         """What the language model reads: projected patches among embedded tokens; see `fuse`."""
