@@ -69,3 +69,17 @@ class LanguageBatch(Batch):
     is_multimodal: Tensor  # bool [B]; False: a text-only row
     rng_seeds: Tensor | None = None  # int64 [B], f(run seed, epoch, sample)
     features: dict[str, Tensor] = field(default_factory=dict)  # what frozen module groups give for this batch
+
+
+@dataclass
+class AnomalyBatch(Batch):
+    """Pictures, some of them of defects, with the truth about where these are."""
+
+    images: Tensor  # uint8 [B, 3, H, W] as loaded; float32, normalised, once prepared
+    masks: Tensor  # bool [B, H, W], True at defects
+    labels: Tensor  # int64 [B], 1: the picture is said to show a defect
+    classes: list[str]
+    files: list[str]  # below the dataset's root
+    is_real: Tensor  # bool [B]; False: a padding sample
+    rng_seeds: Tensor | None = None  # int64 [B], f(run seed, epoch, sample)
+    features: dict[str, Tensor] = field(default_factory=dict)  # what frozen module groups give for this batch
