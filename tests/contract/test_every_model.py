@@ -85,7 +85,7 @@ def test_groups_partition_the_parameters(model_id: str) -> None:
 def test_every_stage_applies(model_id: str, stage: Stage) -> None:
     config = model_config(model_id)
     model = get_model(config, device="meta")
-    trained = set(config.stage(stage).trainable)
+    trained = config.stage(stage).trained_groups
     table = apply_stage(model, config.stage(stage))
     assert {row.name for row in table if row.trainable} == trained
     model.train()

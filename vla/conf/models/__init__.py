@@ -2,6 +2,7 @@
 
 from enum import Enum, unique
 
+from vla.conf.models import openvla
 from vla.conf.models.atlas import (
     EfficientNetSmolLM135MConfig,
     EfficientNetTinyConfig,
@@ -81,6 +82,19 @@ class ModelRegistry(Enum):
     EFFICIENTNET_SMOLLM_VLM_135M = small.EfficientNetSmolLMVLM135MConfig
     PRISM_TINY = small.PrismTinyConfig
     PRISM_DINOSIGLIP_TINY = small.PrismDINOSigLIPTinyConfig
+    OPENVLA_7B = openvla.OpenVLA7BConfig
+    SIGLIP_224PX_MX_BRIDGE = openvla.SigLIPBridgeConfig
+    DINOSIGLIP_224PX_MX_BRIDGE = openvla.DINOSigLIPBridgeConfig
+    FREEZE_SIGLIP_224PX_MX_BRIDGE = openvla.SigLIPFrozenBridgeConfig
+    SIGLIP_224PX_MX_OXE_MAGIC_SOUP = openvla.SigLIPMagicSoupConfig
+    DINOSIGLIP_224PX_MX_OXE_MAGIC_SOUP_PLUS = openvla.DINOSigLIPMagicSoupPlusConfig
+    SIGLIP_224PX_MX_TDROID_CARROT_IN_BOWL = openvla.SigLIPCarrotConfig
+    SIGLIP_224PX_MX_TDROID_POUR_CORN_IN_POT = openvla.SigLIPCornConfig
+    SIGLIP_224PX_ICY_MX_TDROID_CARROT_IN_BOWL = openvla.SigLIPFrozenCarrotConfig
+    SIGLIP_224PX_LASTLAYER_MX_TDROID_CARROT_IN_BOWL = openvla.SigLIPLastLayerCarrotConfig
+    SIGLIP_224PX_SANDWICH_MX_TDROID_CARROT_IN_BOWL = openvla.SigLIPSandwichCarrotConfig
+    SIGLIP_224PX_MX_DROID_WIPE = openvla.SigLIPWipeConfig
+    OPENVLA_TINY = openvla.OpenVLATinyConfig
 
     @property
     def model_id(self) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vla.batches import IGNORE_INDEX, LanguageBatch
-from vla.conf.models.prismatic import LAST_LAYER, PrismaticConfig
+from vla.conf.models.prismatic import LAST_LAYER, VLMConfig
 from vla.conf.registry import resolve_target
 from vla.models.backbones.causal_lm import CausalLM
 from vla.models.base import BaseModel, FeatureSource
@@ -38,12 +38,10 @@ class PrismaticVLM(BaseModel):
         assets: Folder written by `save_assets`, instead of weights.
     """
 
-    def __init__(
-        self, config: PrismaticConfig, weights: Mapping[str, str] | None = None, assets: Path | None = None
-    ) -> None:
+    def __init__(self, config: VLMConfig, weights: Mapping[str, str] | None = None, assets: Path | None = None) -> None:
         super().__init__()
         weights = weights or {}
-        self.config = config
+        self.config: Any = config  # a subclass knows which kind
         vision = resolve_target(config.vision_backbone)
         towers = {name.partition(".")[2]: path for name, path in weights.items() if name.startswith(f"{VISION}.")}
         self.vision_backbone = vision(config.vision_backbone, towers or None)
@@ -53,7 +51,7 @@ class PrismaticVLM(BaseModel):
         )
 
     @classmethod
-    def find_weights(cls, config: PrismaticConfig) -> dict[str, str]:
+    def find_weights(cls, config: VLMConfig) -> dict[str, str]:
         """Where the weights that `config` names are, as `vision_backbone.<tower>` and `llm_backbone`.
 
         Raises:

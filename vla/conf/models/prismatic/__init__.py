@@ -5,6 +5,6 @@ trains on a CPU.
 """
 
 from vla.conf.models.prismatic import prisms, small, training, vision
-from vla.conf.models.prismatic.base import LAST_LAYER, PrismaticConfig, Release
+from vla.conf.models.prismatic.base import LAST_LAYER, PrismaticConfig, Release, VLMConfig
 
-__all__ = ["LAST_LAYER", "PrismaticConfig", "Release", "prisms", "small", "training", "vision"]
+__all__ = ["LAST_LAYER", "PrismaticConfig", "Release", "VLMConfig", "prisms", "small", "training", "vision"]

@@ -68,27 +68,15 @@ def _stage(values: dict[str, Any]) -> StageConfig:
 
 
 @dataclass(frozen=True)
-class PrismaticConfig(ModelConfig):
-    """Patches of an image, projected, take their place among a language model's tokens.
+class VLMConfig(ModelConfig):
+    """The parts of Prismatic and of what was made of it: an image's patches, projected, among a text's tokens."""
 
-    Where the published configuration differs: the loss is a mean over the tokens of the global batch (a stage's
-    `loss_reduction: microbatch` gives the published mean of micro-batch means).
-    """
-
-    system: ClassVar[str] = "Prismatic"
-    task: ClassVar[str] = "language"
-    target: ClassVar[str] = "vla.models.vlms.prismatic:PrismaticVLM"
     module_groups: ClassVar[tuple[str, ...]] = (VISION, PROJECTOR, LANGUAGE)
     module_parts: ClassVar[tuple[str, ...]] = (LAST_LAYER,)
-    release: ClassVar[Release | None] = None
 
     vision_backbone: VisionBackboneConfig = field(default_factory=CLIPViTL336Config)
     llm_backbone: CausalLMConfig = field(default_factory=Vicuna7BConfig)
     arch_specifier: str = "gelu-mlp"  # linear | gelu-mlp | fused-gelu-mlp; "no-align+" in front: no align stage
-    processor: LanguageProcessorConfig = field(default_factory=LanguageProcessorConfig)
-    align: StageConfig = field(default_factory=align_stage)
-    finetune: StageConfig = field(default_factory=finetune_stage)
-    full_finetune: StageConfig = field(default_factory=full_finetune_stage)
     feature_precision: str = "fp32"  # fp32 | fp16: in which a frozen vision backbone's features are given and kept
 
     def __post_init__(self) -> None:
@@ -106,6 +94,25 @@ class PrismaticConfig(ModelConfig):
     def skips_align(self) -> bool:
         """Whether the published model was trained without an align stage."""
         return self.arch_specifier.startswith(NO_ALIGN)
+
+
+@dataclass(frozen=True)
+class PrismaticConfig(VLMConfig):
+    """Patches of an image, projected, take their place among a language model's tokens.
+
+    Where the published configuration differs: the loss is a mean over the tokens of the global batch (a stage's
+    `loss_reduction: microbatch` gives the published mean of micro-batch means).
+    """
+
+    system: ClassVar[str] = "Prismatic"
+    task: ClassVar[str] = "language"
+    target: ClassVar[str] = "vla.models.vlms.prismatic:PrismaticVLM"
+    release: ClassVar[Release | None] = None
+
+    processor: LanguageProcessorConfig = field(default_factory=LanguageProcessorConfig)
+    align: StageConfig = field(default_factory=align_stage)
+    finetune: StageConfig = field(default_factory=finetune_stage)
+    full_finetune: StageConfig = field(default_factory=full_finetune_stage)
 
     def stage_before(self, stage: Stage) -> Stage | None:
         """Projectors at random are aligned first, unless the model skips it."""
