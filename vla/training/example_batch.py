@@ -1,9 +1,12 @@
 """Batches of the right shapes and of no content, to count with: what a step needs, without any data."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
-from vla.batches import ActionBatch, Batch
-from vla.conf.models import ActionModelConfig, ModelConfig
+from vla.batches import ActionBatch, Batch, LanguageBatch
+from vla.conf.models import ModelConfig
 
 PROPRIO_DIM = 8  # LIBERO's: position, axis-angle, two fingers
 
@@ -11,11 +14,18 @@ PROPRIO_DIM = 8  # LIBERO's: position, axis-angle, two fingers
 def example_batch(config: ModelConfig, batch_size: int) -> Batch:
     """A prepared batch of `batch_size` samples for the model of `config`, with zeros for everything.
 
+    Sequences of language models are as long as they may be.
+
     Raises:
         NotImplementedError: no such batch is known for the model's task.
     """
-    if not isinstance(config, ActionModelConfig):
+    make = _MAKERS.get(type(config).task)
+    if make is None:
         raise NotImplementedError(f"no example batch for the task {type(config).task!r}")
+    return make(config, batch_size)
+
+
+def _actions(config: Any, batch_size: int) -> ActionBatch:
     processor = config.processor
     num_images, size = processor.num_frames * len(processor.cameras), processor.image_size
     return ActionBatch(
@@ -27,3 +37,22 @@ def example_batch(config: ModelConfig, batch_size: int) -> Batch:
         proprio=torch.zeros(batch_size, PROPRIO_DIM) if processor.proprio else None,
         rng_seeds=torch.arange(batch_size),
     )
+
+
+def _language(config: Any, batch_size: int) -> LanguageBatch:
+    shape = (batch_size, config.processor.max_length)
+    transforms = config.vision_backbone.transforms
+    return LanguageBatch(
+        sample_ids=torch.arange(batch_size),
+        input_ids=torch.zeros(shape, dtype=torch.int64),
+        attention_mask=torch.ones(shape, dtype=torch.bool),
+        labels=torch.zeros(shape, dtype=torch.int64),
+        pixel_values={
+            tower: torch.zeros(batch_size, 3, transform.size, transform.size) for tower, transform in transforms.items()
+        },
+        is_multimodal=torch.ones(batch_size, dtype=torch.bool),
+        rng_seeds=torch.arange(batch_size),
+    )
+
+
+_MAKERS: dict[str, Callable[[Any, int], Batch]] = {"action": _actions, "language": _language}

@@ -1,6 +1,5 @@
 """`--dry_run`: what a run will do and need, without weights, data or memory. Nothing is written."""
 
-import math
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from vla.conf.models import ActionModelConfig
+from vla.conf.models import PrismaticConfig
 from vla.conf.pretrain import PretrainConfig
 from vla.conf.strategies import FSDPFullShardConfig
 from vla.errors import UserError
@@ -22,7 +21,9 @@ from vla.training.feature_cache import frozen_sources
 from vla.training.memory import Activations, MemoryEstimate, count_activations, estimate_memory, to_fake
 from vla.training.optim import lr_scale
 from vla.training.plan_rates import RateCurve, rate_curve
+from vla.training.plan_samples import count_samples
 from vla.training.precision import autocast_context
+from vla.training.previous_stage import start_from_previous_stage
 from vla.training.schedules import warmup_steps
 
 
@@ -66,8 +67,7 @@ def make_plan(config: PretrainConfig) -> Plan:
     activations = _count_activations(model, config, assumptions)
     memory = estimate_memory(model, stage, world_size, activations)
     _assume(config, world_size, assumptions)
-    num_samples = _count_samples(config, assumptions)
-    steps_per_epoch = None if num_samples is None else math.ceil(num_samples / stage.global_batch_size)
+    num_samples, steps_per_epoch = count_samples(config, world_size, assumptions)
     total_steps = stage.max_steps or (steps_per_epoch and steps_per_epoch * stage.epochs)
     warmup = warmup_steps(stage.schedule, total_steps) if total_steps else 0
     if total_steps and warmup > total_steps // 2:
@@ -141,29 +141,18 @@ def _assume(config: PretrainConfig, world_size: int, assumptions: list[str]) -> 
         assumptions.append("DDP: every process holds all weights, gradients and optimizer states")
     if config.model.pretrained:
         assumptions.append("sizes are those of the configuration; no weights were looked up")
+    if isinstance(config.model, PrismaticConfig):
+        tokens, patches = config.model.processor.max_length, config.model.vision_backbone.num_patches
+        assumptions.append(f"every sequence has an image ({patches:,} tokens) and {tokens:,} tokens of text, the most")
+    _assume_start(config, assumptions)
 
 
-def _count_samples(config: PretrainConfig, assumptions: list[str]) -> int | None:
-    """Training samples, without computing (and caching) the statistics of the data."""
-    from vla.data.materialize import get_datasets
-    from vla.data.processor import Processor
-    from vla.data.statistics import ArrayStatistics
-    from vla.training.example_batch import PROPRIO_DIM
-
-    if getattr(config.dataset, "root", True) is None:
-        unit = "" if config.stage_config.max_steps else ": what depends on them is told in epochs"
-        assumptions.append(f"steps per epoch are not known without the data (--dataset.root){unit}")
-        return None
-
-    def anything(width: int) -> ArrayStatistics:
-        low, middle, high = (-1.0,) * width, (0.0,) * width, (1.0,) * width
-        return ArrayStatistics(min=low, max=high, mean=middle, std=high, q01=low, q99=high, count=1)
-
-    model, processor = config.model, None
-    if isinstance(model, ActionModelConfig):
-        statistics = {"actions": anything(model.processor.action_dim), "proprio": anything(PROPRIO_DIM)}
-        processor = Processor(model.processor, model.chunk_size, statistics)
+def _assume_start(config: PretrainConfig, assumptions: list[str]) -> None:
+    """Whose weights the stage begins with, or what is to be done first."""
     try:
-        return len(get_datasets(config.dataset, model, processor).train)
-    except ValueError as error:
-        raise error if isinstance(error, UserError) else UserError(str(error)) from None
+        found = start_from_previous_stage(config).pretrained_checkpoint
+    except UserError as error:
+        assumptions.append(f"before it can run: {error}")
+        return
+    if found is not None:
+        assumptions.append(f"begins with the weights of {found}")
