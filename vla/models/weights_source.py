@@ -98,6 +98,28 @@ def download_file(name: str, files: tuple[str, ...] = WEIGHT_FILES) -> str:
     raise WeightsNotFound(f"'{name}' on the Hugging Face hub holds none of {', '.join(files)}")
 
 
+def hub_file(repository: str, file: str) -> Path:
+    """
+    The local path of a file of a repository, from the Hugging Face cache or the hub.
+
+    Raises:
+        WeightsNotFound: It can't be had.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
+
+    cached = try_to_load_from_cache(repository, file)
+    if isinstance(cached, str):
+        return Path(cached)
+    problem = _probe_hub(repository)
+    if problem is not None:
+        raise WeightsNotFound(f"{file} of '{repository}' is not in the Hugging Face cache, and {problem}")
+    try:
+        return Path(hf_hub_download(repository, file))
+    except EntryNotFoundError as error:
+        raise WeightsNotFound(f"'{repository}' on the Hugging Face hub has no {file}") from error
+
+
 @contextmanager
 def reading_weights(field: str) -> Iterator[None]:
     """Around reading what `find_weights` found: a file that is damaged, or of something else, is a UserError.

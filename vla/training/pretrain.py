@@ -155,10 +155,21 @@ def _get_model(config: PretrainConfig, resume_from: Path | None) -> BaseModel:
     model = get_model(config.model, seed=config.seed)
     if config.pretrained_checkpoint is not None:
         with _about("pretrained_checkpoint"):
-            folder = find_checkpoint(config.pretrained_checkpoint, prefer="best")
-            groups = load_weights(model, folder)
-        overwatch.info(f"weights of {', '.join(groups)} from {folder}")
+            _load_pretrained(model, config.pretrained_checkpoint)
     return model
+
+
+def _load_pretrained(model: BaseModel, path: Path) -> None:
+    """Weights of the module groups that a run or checkpoint holds, be it of this toolkit or of Prismatic."""
+    from vla.models.weights.prismatic import find_prismatic_run, is_prismatic_run, load_prismatic
+
+    if is_prismatic_run(path):
+        source = find_prismatic_run(path).checkpoint
+        groups = load_prismatic(model, source)
+    else:
+        source = find_checkpoint(path, prefer="best")
+        groups = load_weights(model, source)
+    overwatch.info(f"weights of {', '.join(groups)} from {source}")
 
 
 @contextmanager
