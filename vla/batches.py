@@ -71,6 +71,24 @@ class LanguageBatch(Batch):
     features: dict[str, Tensor] = field(default_factory=dict)  # what frozen module groups give for this batch
 
 
+@dataclass(kw_only=True)
+class PackedBatch(LanguageBatch):
+    """
+    Sequences that hold one sample after another. D samples in B sequences of L tokens; I images cut into N tiles.
+
+    `sample_ids` and `is_multimodal` are of samples, [D]; `rng_seeds` too. `pixel_values` holds, as loaded, the images
+    uint8 [n, 3, R * S, C * S] by grid ("RxC" tiles of S pixels) and `order` int64 [N], which tile comes when; once
+    prepared, normalised float32 [N, 3, S, S] by tower, in the order of `image_mask`.
+    """
+
+    document_ids: Tensor  # int64 [B, L], the number in [0, D) of the sample that a token is of; -1 at padding
+    position_ids: Tensor  # int64 [B, L], counted from the beginning of what a token may see
+    image_mask: Tensor  # bool [B, L], where the tiles' embeddings stand, tile after tile
+    segments: list[tuple[int, int, int]] | None = None  # (row, first, end) of tokens that see those before them in the
+    #                           same segment, and no others; None: all those before them in the row, but for padding
+    cursors: dict[int, Any] = field(default_factory=dict)  # where its streams stand after this batch
+
+
 @dataclass
 class AnomalyBatch(Batch):
     """Pictures, some of them of defects, with the truth about where these are."""

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vla.models.vggt import VGGT, VGGTSpec
-from vla.models.vggt.weights import load_vggt, read_state_dict
+from vla.models.vggt.weights import load_vggt
+from vla.models.weights.files import read_state_dict
 
 Weights = dict[str, Tensor]
 

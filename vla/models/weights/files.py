@@ -1,0 +1,72 @@
+"""Reading files of tensors, without running anything that is in them."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_WRAPPERS = ("model", "state_dict")
+_INDEX_NAME = "model.safetensors.index.json"
+_FILE_NAMES = ("model.safetensors", "model.pt", "pytorch_model.bin")
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """
+    Tensors of a weights file or folder, on the CPU.
+
+    Raises:
+        FileNotFoundError: There is no such file, or no weights in the folder.
+        ValueError: The file is of another kind or holds no tensors.
+    """
+    path = Path(path)
+    if path.is_dir():
+        index = path / _INDEX_NAME
+        if index.is_file():
+            return _read_shards(index)
+        path = _weights_in(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file at {path}")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix not in (".pt", ".pth", ".bin"):
+        raise ValueError(f"{path}: expected a .safetensors, .pt, .pth or .bin file")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of whatever kind the unpickler stumbles over
+        raise ValueError(f"{path}: can't be read as a PyTorch file ({type(error).__name__})") from error
+    for name in _WRAPPERS:  # training checkpoints wrap the weights
+        if isinstance(weights, Mapping) and isinstance(weights.get(name), Mapping):
+            weights = weights[name]
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ValueError(f"{path}: does not hold a mapping from names to tensors")
+    return dict(weights)
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in _FILE_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    candidates = sorted((*folder.glob("*.safetensors"), *folder.glob("*.pt")))
+    if len(candidates) != 1:
+        found = ", ".join(candidate.name for candidate in candidates) or "none"
+        raise FileNotFoundError(f"{folder}: expected one of {', '.join(_FILE_NAMES)} or a single file, found {found}")
+    return candidates[0]
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    weights: dict[str, Tensor] = {}
+    for name in names:
+        if Path(name).name != name:  # an index may not point outside of its folder
+            raise ValueError(f"{index}: shard name {name!r} is not a plain file name")
+        weights |= _read_safetensors(index.parent / name)
+    return weights
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file  # late: building a model does not need it
+
+    return load_file(path, device="cpu")
