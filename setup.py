@@ -43,6 +43,7 @@ EXTRAS = {
         "pytest>=8",
         "pytest-xdist>=3.5",
         "ruff>=0.14",
+        "scikit-learn>=1.5",
         "tensorboard>=2.16",
         "toml>=0.10",
         "types-PyYAML",
