@@ -1,6 +1,7 @@
 """`--help`: the choices, then only what is chosen; without torch."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,10 +32,19 @@ def test_choices_come_first(capsys: pytest.CaptureFixture[str]) -> None:
     text = help_of("--help", capsys)
     first_flag = text.index("\nRun\n")
     for choice in [*(member.model_id for member in ModelRegistry), "libero-object", "full-finetune", "fsdp-full-shard"]:
-        assert 0 < text.index(f"  {choice} ") < first_flag
+        found = re.search(rf"\s{re.escape(choice)}[\s,]", text)
+        assert found is not None and found.start() < first_flag
     for chosen in ("vggt-tiny", "libero-mini", "align", "ddp", "pose-gripper"):
         assert f"\n*  {chosen} " in text
     assert text.index("--model.align.*") < text.index("--model.vggt.*") < text.index("--dataset.*")
+
+
+def test_a_large_family_is_told_about_when_one_of_it_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    other, chosen = help_of("--help", capsys), help_of("--help --model.type prism-dinosiglip+7b", capsys)
+    assert re.search(r"^   Prismatic, \d+ +reproduction-llava-v15\+7b, ", other, re.MULTILINE)
+    assert "CLIP and Llama-2 13B" not in other and "\n*  vggt-tiny " in other
+    assert re.search(r"^   prism-clip\+13b +CLIP and Llama-2 13B$", chosen, re.MULTILINE)
+    assert re.search(r"^\*  prism-dinosiglip\+7b ", chosen, re.MULTILINE) and "\n   vggt-tiny " in chosen
 
 
 def test_only_the_flags_of_what_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:

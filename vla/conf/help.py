@@ -23,6 +23,7 @@ from vla.conf.stage import Stage
 
 _KINDS = {bool: "true|false", int: "int", float: "number", str: "text", Path: "path"}
 _VALUE_WIDTH = 24
+_LARGE_FAMILY = 12  # members that are listed line by line although another family is chosen
 _CLOSING = (
     "* is what the command line has chosen; choose otherwise, and --help shows the flags of that.",
     "Each flag stands with its type (?: or none; [...]: a list, as in --trackers jsonl,tensorboard) and present value.",
@@ -99,12 +100,7 @@ def _choices(config_class: Any, tree: dict[str, Any], stage: Stage | None) -> It
     for path, hint, value in _fields(config_class, tree, "", stage):
         if is_choice_type(hint) and is_open_choice(hint):
             chosen = value[TYPE] if value is not None else None
-            known = hint.get_known_choices()
-            rows = [
-                (name, name == chosen, about(known[name]) if name in known else "does not load, see the end")
-                for name in plugins.choice_names(hint)
-            ]
-            yield Section(f"--{path}.{TYPE}", choices=rows)
+            yield Section(f"--{path}.{TYPE}", choices=list(_members(hint, chosen)))
         elif hint is Stage:
             model = tree.get("model") or {}
             trained = [", ".join(model.get(item.field_name, {}).get("trainable", ())) for item in Stage]
@@ -113,6 +109,26 @@ def _choices(config_class: Any, tree: dict[str, Any], stage: Stage | None) -> It
                 for item, groups in zip(Stage, trained, strict=True)
             ]
             yield Section(f"--{path}", choices=rows)
+
+
+def _members(hint: Any, chosen: str | None) -> Iterator[tuple[str, bool, str]]:
+    """A row for each member of a choice; a large family of which none is chosen has one row for all."""
+    known = hint.get_known_choices()
+    families: dict[str, list[str]] = {}
+    for name in plugins.choice_names(hint):
+        families.setdefault(_family(known, name), []).append(name)
+    chosen_family = _family(known, chosen)
+    for family, names in families.items():
+        if family and family != chosen_family and len(names) > _LARGE_FAMILY:
+            yield f"{family}, {len(names)}", False, f"{', '.join(names)} (with one of them, --help says what each is)"
+            continue
+        for name in names:
+            yield name, name == chosen, about(known[name]) if name in known else "does not load, see the end"
+
+
+def _family(known: dict[str, Any], name: str | None) -> str:
+    """The published system that a choice belongs to, if it says so."""
+    return getattr(known.get(name or ""), "system", "")
 
 
 def _fields(config_class: Any, tree: dict[str, Any], path: str, stage: Stage | None) -> Iterator[tuple[str, Any, Any]]:
