@@ -48,7 +48,7 @@ def fake_command(*words):
         ("record --suite libero-goal --other_targets 2",
          "other_targets: are known of libero-object and libero-spatial only; leave it out for libero-goal, got 2"),
         ("record --demo 3", "demo: "),
-        ("records", "command: must be one of record, render-vqa, got 'records'"),
+        ("records", "command: must be one of record, render-vqa, download, mix, got 'records'"),
     ],
 )  # fmt: skip
 def test_wrong_options_are_refused_in_one_line(main, capsys, words, message):
@@ -74,7 +74,7 @@ def test_missing_simulator_names_the_extra(main, capsys, monkeypatch, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("words", [["--help"], ["record", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["record", "--help"], ["download", "--help"], ["mix", "--help"]])
 def test_help_imports_nothing_heavy(words):
     program = (
         f"import runpy, sys; sys.argv = ['data.py', *{words}]\n"

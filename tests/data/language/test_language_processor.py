@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from language_files import GOLDEN, PLAIN, make_processor
+from language_files import CASES, NAMES, PLAIN, make_processor
 
 from vla.batches import IGNORE_INDEX
 from vla.conf.models.base import LanguageProcessorConfig
@@ -17,11 +17,6 @@ from vla.data.language.processor import LanguageProcessor
 from vla.data.materialize import load_processor
 from vla.errors import UserError
 from vla.prompting import PROMPT_BUILDERS
-
-CASES = json.loads((GOLDEN / "datasets.json").read_text(encoding="utf-8"))
-NAMES = {
-    "pure": "pure", "llama2_chat": "llama2-chat", "vicuna_v15": "vicuna", "mistral_instruct": "mistral-instruct",
-}  # fmt: skip
 
 
 def turns_of(row: dict[str, Any]) -> list[tuple[str, str]]:

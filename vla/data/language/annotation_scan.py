@@ -50,6 +50,15 @@ def read_annotations(path: Path) -> Annotations:
     return annotations
 
 
+def iterate_rows(path: Path) -> Iterator[Any]:
+    """The values of the JSON list in `path`, one by one, of which only a few are in memory at a time.
+
+    Raises:
+        UserError: the file isn't a JSON list, or ends inside a value.
+    """
+    return (piece.value for piece in _values(path))
+
+
 class _Piece(NamedTuple):
     """A value of the list, with its place in the file."""
 

@@ -64,15 +64,24 @@ class Annotations:
             BadExample: it can't be read, or isn't there any more.
         """
         try:
-            self._file.seek(int(self.starts[row]))
-            content = json.loads(self._file.read(int(self.sizes[row])))
-            if not isinstance(content, dict):
-                raise ValueError(_MISSING)
-            return content
-        except OSError as error:
-            raise BadExample(f"{self.path}[{row}]: can't be read: {one_line(error)}") from error
+            content = json.loads(self.read_bytes(row))
         except ValueError as error:
             raise BadExample(f"{self.path}[{row}]: {_MISSING}") from error
+        if not isinstance(content, dict):
+            raise BadExample(f"{self.path}[{row}]: {_MISSING}")
+        return content
+
+    def read_bytes(self, row: int) -> bytes:
+        """A row as the file has it, JSON in UTF-8.
+
+        Raises:
+            BadExample: the file can't be read.
+        """
+        try:
+            self._file.seek(int(self.starts[row]))
+            return self._file.read(int(self.sizes[row]))
+        except OSError as error:
+            raise BadExample(f"{self.path}[{row}]: can't be read: {one_line(error)}") from error
 
     @cached_property
     def _handles(self) -> dict[int, BinaryIO]:

@@ -1,0 +1,1 @@
+"""Published image-text data: fetched, checked, unpacked and put together."""
