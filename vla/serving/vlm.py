@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vla.conf.models import ModelConfig
+from vla.conf.models import ModelConfig, PrismaticConfig
 from vla.conf.models.released import available_models
 from vla.conf.registry import available, choices_text
 from vla.data.language.processor import LanguageProcessor
@@ -200,9 +200,9 @@ def load(
         return _published(find_prismatic_run(path), device, precision, tokenizer, vision_weights)
     if path.exists():
         config, processor, model = load_for_inference(path, device)
-        if not isinstance(model, PrismaticVLM):
-            kind = f"{type(config.model).model_id}, which does not write text about images"
-            raise UserError(f"{path}: is a checkpoint of {kind}")
+        if not isinstance(config.model, PrismaticConfig) or not isinstance(model, PrismaticVLM):
+            kind = type(config.model).model_id
+            raise UserError(f"{path}: is a checkpoint of {kind}; what loads here is of the Prismatic family")
         return VLM(model, processor, device, precision)
     name = str(id_or_path)
     if name not in available_models():

@@ -125,7 +125,9 @@ class EfficientNetVision(nn.Module):
 
     def forward(self, pixel_values: Mapping[str, Tensor]) -> Tensor:
         """Patch tokens float32 [B, P, C] of images [B, 3, H, W] on [-1, 1], as `efficientnet`."""
-        return self.featurizer.maps(pixel_values[_TOWER]).flatten(2).transpose(1, 2)
+        tokens = self.featurizer.maps(pixel_values[_TOWER]).flatten(2).transpose(1, 2)
+        # The network's maps are several times larger than what a new projector is made for.
+        return nn.functional.layer_norm(tokens, tokens.shape[-1:])
 
     def unused_parameters(self) -> set[str]:
         """Names of parameters that `forward` never uses: none."""
