@@ -1,0 +1,144 @@
+"""Asking a vision-language model questions about pictures (scripts/evaluate.py --questions)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from vla.conf.questions import QuestionsConfig
+from vla.errors import UserError
+from vla.evaluation.question_answering import (
+    OTHER_KIND,
+    Answered,
+    KindAccuracy,
+    accuracies,
+    majority_answers,
+    table,
+    to_dict,
+)
+from vla.overwatch.distributed import destroy_distributed, initialize_distributed
+from vla.prompting import IMAGE_TOKEN, PromptBuilder
+from vla.serving.question_sheet import draw_examples
+from vla.serving.vlm import VLM, load, read_picture
+from vla.training.checkpoint_store import find_checkpoint
+from vla.training.evaluate import run_dir_of
+
+FOLDER, BLIND_FOLDER = "questions", "questions-blind"
+TRAINING_FILE = "finetune.json"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and what is asked about it: (kind, question, answer) each."""
+
+    path: Path
+    questions: list[tuple[str, str, str]]
+
+
+def run(config: QuestionsConfig) -> int:
+    """The program behind `scripts/evaluate.py --questions`; returns the exit code."""
+    assert config.checkpoint is not None and config.questions is not None
+    pictures = read_pictures(config.questions, config.images)[: config.max_pictures]
+    folder = find_checkpoint(config.checkpoint, prefer="best")
+    output = (config.output_dir or run_dir_of(folder)) / "evaluation" / (BLIND_FOLDER if config.blind else FOLDER)
+    dist = initialize_distributed(config.device)
+    try:
+        model = load(folder, device=dist.device)
+        answered = list(ask(model, track(pictures, "pictures"), config.max_new_tokens, blind=config.blind))
+    finally:
+        destroy_distributed(dist)
+    rows = accuracies(answered, _majority(config))
+    write(output, rows, pictures, answered, config, folder.name)
+    print(table(rows))
+    return 0
+
+
+def read_pictures(path: Path, images: Path | None = None) -> list[Picture]:
+    """The pictures and questions of a file in LLaVA's format; rows without a picture are left out.
+
+    Raises:
+        UserError: the file can't be read, or has no questions about pictures.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        pictures = [_picture(row, images or path.parent) for row in rows if "image" in row]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"questions: {path} can't be read ({type(error).__name__}: {error})") from error
+    if not any(picture.questions for picture in pictures):
+        raise UserError(f"questions: {path} has no questions about pictures")
+    return pictures
+
+
+def _picture(row: dict[str, Any], folder: Path) -> Picture:
+    turns = [str(turn["value"]).replace(IMAGE_TOKEN, "").strip() for turn in row["conversations"]]
+    pairs = list(zip(turns[::2], turns[1::2], strict=False))
+    kinds = row.get("kinds") or [OTHER_KIND] * len(pairs)
+    if len(kinds) != len(pairs):
+        raise ValueError(f"{row.get('id')}: {len(kinds)} kinds of {len(pairs)} questions")
+    asked = [(str(kind), question, answer) for kind, (question, answer) in zip(kinds, pairs, strict=True)]
+    return Picture(folder / row["image"], asked)
+
+
+def ask(
+    model: VLM, pictures: Iterable[Picture], max_new_tokens: int, *, blind: bool = False
+) -> Iterator[Answered]:  # fmt: skip
+    """Ask every question in a dialogue of its own: earlier questions and answers would give things away."""
+    for picture in pictures:
+        image = None if blind else read_picture(picture.path)
+        prompts = [_asking(model, question) for _, question, _ in picture.questions]
+        answers = model.generate_batch([image] * len(prompts), prompts, max_new_tokens=max_new_tokens)
+        for (kind, question, answer), predicted in zip(picture.questions, answers, strict=True):
+            yield Answered(kind, question, answer, str(predicted))
+
+
+def _asking(model: VLM, question: str) -> PromptBuilder:
+    prompt = model.get_prompt_builder()
+    prompt.add_turn("human", question)
+    return prompt
+
+
+def _majority(config: QuestionsConfig) -> dict[str, str]:
+    assert config.questions is not None
+    path = config.training_questions or config.questions.parent / TRAINING_FILE
+    if config.training_questions is None and not path.is_file():
+        return {}
+    return majority_answers(
+        (kind, answer) for picture in read_pictures(path) for kind, _, answer in picture.questions
+    )  # fmt: skip
+
+
+def write(
+    folder: Path, rows: list[KindAccuracy], pictures: list[Picture], answered: list[Answered],
+    config: QuestionsConfig, checkpoint: str,
+) -> None:  # fmt: skip
+    """Write results.json (rows and every answer), summary.md and examples.png into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    results = {
+        "checkpoint": checkpoint,
+        "questions": str(config.questions),
+        "blind": config.blind,
+        "accuracy": to_dict(rows),
+        "answers": [{**asdict(item), "correct": item.correct} for item in answered],
+    }
+    _replace(folder / "results.json", (json.dumps(results, indent=1) + "\n").encode())
+    _replace(folder / "summary.md", (table(rows) + "\n").encode())
+    beside = folder / ".examples.png"
+    draw_examples([picture.path for picture in pictures], _by_picture(pictures, answered)).save(beside)
+    os.replace(beside, folder / "examples.png")
+
+
+def _by_picture(pictures: list[Picture], answered: list[Answered]) -> list[list[Answered]]:
+    rest = iter(answered)
+    return [[next(rest) for _ in picture.questions] for picture in pictures]
+
+
+def _replace(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".{path.name}")
+    beside.write_bytes(content)
+    os.replace(beside, path)
