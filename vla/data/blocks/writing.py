@@ -1,25 +1,21 @@
 """Writing the pictures and questions as a dataset in LLaVA's layout (scripts/data.py render-vqa)."""
 
 import json
-import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from rich.progress import track
 
 from vla.conf.render_vqa import RenderVQAConfig
 from vla.data.blocks.questions import ask, caption
 from vla.data.blocks.ray_tracer import Rendering, render
 from vla.data.blocks.scene import Scene, sample_scene
-from vla.errors import UserError
+from vla.data.rendered_files import claim_folder, map_in_order, write_png, write_text
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 LEAST_VISIBLE = 0.4  # share of a block that must not be hidden by others
 SEEDS_APART = 1_000_000_000  # between the scenes of one split and those of the next
 CAPTION_REQUEST = "<image>\nDescribe the picture."
@@ -38,14 +34,14 @@ def write_dataset(config: RenderVQAConfig) -> int:
         UserError: the folder holds a dataset of other settings.
     """
     root = config.output
-    _check_manifest(root, config)
+    claim_folder(root, {"format": FORMAT, "seed": config.seed, "image_size": config.image_size})
     examples: dict[str, list[dict[str, Any]]] = {}
     for split, count in zip(SPLITS, (config.images, config.validation_images), strict=True):
         (root / "images" / split).mkdir(parents=True, exist_ok=True)
         examples[split] = list(_render_split(config, split, count))
-    _write_json(root / "align.json", [_captioned(example) for example in examples["train"]])
-    _write_json(root / "finetune.json", [_questioned(example) for example in examples["train"]])
-    _write_json(root / "validation.json", [_questioned(example) for example in examples["validation"]])
+    _write_examples(root / "align.json", [_captioned(example) for example in examples["train"]])
+    _write_examples(root / "finetune.json", [_questioned(example) for example in examples["train"]])
+    _write_examples(root / "validation.json", [_questioned(example) for example in examples["validation"]])
     questions = sum(len(example["questions"]) for split in SPLITS for example in examples[split])
     print(f"{config.images} + {config.validation_images} pictures, {questions} questions in {root}")
     return 0
@@ -55,9 +51,7 @@ def make_example(split: str, size: int, seed: int, number: int, root: Path) -> d
     """Render one scene into `root` and say what is true of it. Splits never share a scene's seed."""
     scene, rendering = visible_scene(seed + SEEDS_APART * SPLITS.index(split) + number, size)
     path = Path("images") / split / f"{number:06d}.png"
-    beside = root / path.with_name(f".{path.name}")
-    Image.fromarray(rendering.image).save(beside, format="png")
-    os.replace(beside, root / path)
+    write_png(root / path, rendering.image)
     generator = np.random.default_rng((scene.seed, SEEDS_APART))
     return {
         "id": f"{split}-{number:06d}",
@@ -87,18 +81,14 @@ def _render_split(config: RenderVQAConfig, split: str, count: int) -> Iterator[d
     numbers = range(min(len(done), count), count)
     make = partial(make_example, split, config.image_size, config.seed, root=config.output)
     with log.open("a") as file:
-        for example in track(_map(make, numbers, config.workers), f"{split} pictures", total=len(numbers)):
+        for example in track(map_in_order(make, numbers, config.workers), f"{split} pictures", total=len(numbers)):
             file.write(json.dumps(example) + "\n")
             file.flush()
             yield example
 
 
-def _map(make: Any, numbers: Iterable[int], workers: int) -> Iterator[dict[str, Any]]:
-    if workers == 1:
-        yield from map(make, numbers)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(make, numbers, chunksize=8)
+def _write_examples(path: Path, examples: list[dict[str, Any]]) -> None:
+    write_text(path, json.dumps(examples, indent=1) + "\n")
 
 
 def _captioned(example: dict[str, Any]) -> dict[str, Any]:
@@ -114,20 +104,3 @@ def _questioned(example: dict[str, Any]) -> dict[str, Any]:
         turns += [{"from": "human", "value": text}, {"from": "gpt", "value": question["answer"]}]
     kinds = [question["kind"] for question in example["questions"]]
     return {"id": example["id"], "image": example["image"], "conversations": turns, "kinds": kinds}
-
-
-def _check_manifest(root: Path, config: RenderVQAConfig) -> None:
-    settings = {"format": FORMAT, "seed": config.seed, "image_size": config.image_size}
-    path = root / MANIFEST
-    if path.exists():
-        found = json.loads(path.read_text())
-        if found != settings:
-            raise UserError(f"output: {root} was rendered with {found}, this is {settings}; take another folder")
-    root.mkdir(parents=True, exist_ok=True)
-    _write_json(path, settings)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(beside, path)
