@@ -12,7 +12,7 @@ from vla.conf.datasets import LiberoMiniConfig
 from vla.conf.models.atlas import VGGTTinyConfig
 from vla.data.materialize import Datasets, get_datasets
 from vla.models.base import BaseModel, FeatureSource, ModelOutput
-from vla.training.evaluate import evaluate_run, print_metrics
+from vla.training.evaluate_actions import evaluate_run, print_metrics
 from vla.training.tasks.base import TaskOutput
 
 MINI = LiberoMiniConfig()

@@ -54,6 +54,7 @@ def render(record: RunRecord) -> str:
         timings=summary.timings(record),
         parameters=record.parameters,
         evaluation=record.evaluation,
+        evaluation_facts=summary.evaluation_facts(record),
         dimensions=_dimensions(record.evaluation),
         episode=_episode(record.episode),
         config_text=record.config_text,

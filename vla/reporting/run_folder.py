@@ -11,6 +11,8 @@ import yaml
 
 from vla.reporting.history import History, read_history
 
+ACTIONS = "num_actions"  # only evaluations of models that act have it
+
 
 @dataclass(frozen=True)
 class ParameterRow:
@@ -111,17 +113,16 @@ def read_run(run_dir: Path) -> RunRecord:
             return default
 
     config_text, config = attempt("config.yaml", "The configuration", _read_config, ("", {}))
+    parameters = attempt("parameters.json", "The parameter table", _read_parameters, [])
+    environment = attempt("environment.json", "The environment", _read_mapping, {})
+    history = attempt("metrics.jsonl", "The training log", read_history, History())
+    evaluation = attempt("evaluation/metrics.json", "The evaluation on held-out data", _read_mapping, {})
+    episode = None
+    if not evaluation or ACTIONS in evaluation:
+        episode = attempt("evaluation/episode.npz", "The predicted episode", _read_episode, None)
     record = RunRecord(
-        run_dir,
-        config_text,
-        config,
-        attempt("parameters.json", "The parameter table", _read_parameters, []),
-        attempt("environment.json", "The environment", _read_mapping, {}),
-        attempt("metrics.jsonl", "The training log", read_history, History()),
-        attempt("evaluation/metrics.json", "The evaluation on held-out episodes", _read_mapping, {}),
-        attempt("evaluation/episode.npz", "The predicted episode", _read_episode, None),
-        notes,
-    )
+        run_dir, config_text, config, parameters, environment, history, evaluation, episode, notes
+    )  # fmt: skip
     if record.history.num_bad_lines:
         notes.append(f"{record.history.num_bad_lines} lines of metrics.jsonl can't be read and were left out.")
     for key, series in record.history.series.items():

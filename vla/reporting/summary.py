@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vla.reporting.history import Series
-from vla.reporting.run_folder import RunRecord
+from vla.reporting.run_folder import ACTIONS, RunRecord
 
 
 class Fact(NamedTuple):
@@ -94,6 +94,10 @@ def headline(record: RunRecord) -> list[Fact]:
         baseline = evaluation.get("gripper_accuracy_baseline")
         note = f"always the same: {baseline:.1%}" if isinstance(baseline, float) else ""
         facts.append(Fact("gripper agrees", f"{accuracy:.1%}", note))
+    for key, label in (("token_accuracy", "tokens foreseen"), ("perplexity", "perplexity")):
+        if isinstance(evaluation.get(key), int | float):
+            value = evaluation[key]
+            facts.append(Fact(label, f"{value:.1%}" if key == "token_accuracy" else figure(float(value)), "held out"))
     loss = history.get("eval/loss")
     if loss is not None and len(loss.finite):
         best = loss.finite.values.argmin()
@@ -109,6 +113,17 @@ def headline(record: RunRecord) -> list[Fact]:
         trainable, total = sum(row.trainable for row in record.parameters), sum(row.total for row in record.parameters)
         facts.append(Fact("parameters trained", count(trainable), f"of {count(total)}"))
     return facts
+
+
+def evaluation_facts(record: RunRecord) -> list[Fact]:
+    """The numbers of an evaluation; those of models that act have a table of their own."""
+    if ACTIONS in record.evaluation:
+        return []
+    return [
+        Fact(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else figure(value))
+        for name, value in record.evaluation.items()
+        if isinstance(value, int | float) and name != "seconds"
+    ]
 
 
 def _step_seconds(record: RunRecord) -> np.ndarray:
@@ -166,7 +181,7 @@ def timings(record: RunRecord) -> list[Fact]:
     facts += _step_facts(record)
     after = record.evaluation.get("seconds")
     if isinstance(after, int | float):
-        facts.append(Fact("evaluation on held-out episodes", duration(after), "after training"))
+        facts.append(Fact("evaluation on held-out data", duration(after), "after training"))
     return facts
 
 
