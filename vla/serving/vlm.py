@@ -121,7 +121,7 @@ class VLM:
                 ids, self._pixels(images), [image is not None for image in images], end_id=tokenizer.eos_token_id,
                 sampling=Sampling(**sampling), on_token=on_token,
             )  # fmt: skip
-        texts = [tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in generated.tokens]
+        texts = [decode(tokenizer, tokens).strip() for tokens in generated.tokens]
         return texts, generated.first_logits
 
     def _pixels(self, images: Sequence[Picture | None]) -> dict[str, Tensor] | None:
@@ -160,6 +160,16 @@ def read_picture(picture: Picture) -> Image.Image:
         raise UserError(f"image: {picture} can't be read ({error})") from error
 
 
+def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """The text of token ids; a model's padded vocabulary has some that its tokenizer knows no text for."""
+    return tokenizer.decode([token for token in tokens if token < len(tokenizer)], skip_special_tokens=True)
+
+
+def _decode(tokenizer: Any, tokens: list[int]) -> str:
+    """Text of tokens; the rows that only fill the token table up, which no training taught, stand for nothing."""
+    return tokenizer.decode([token for token in tokens if token < len(tokenizer)], skip_special_tokens=True)
+
+
 class _Streaming:
     """Tells a listener the text that tokens stand for, as soon as its letters are whole."""
 
@@ -170,7 +180,7 @@ class _Streaming:
 
     def __call__(self, tokens: list[int | None]) -> None:
         self._tokens += [token for token in tokens if token is not None]
-        text = self.tokenizer.decode(self._tokens, skip_special_tokens=True)
+        text = decode(self.tokenizer, self._tokens)
         if len(text) > self._told and not text.endswith(_UNFINISHED):
             self.on_text(text[self._told :])
             self._told = len(text)
