@@ -8,10 +8,14 @@ from vla.conf.datasets import DatasetConfig
 from vla.conf.models import ModelConfig
 from vla.conf.registry import resolve_target
 from vla.conf.stage import Stage
+from vla.data.anomaly.processor import KIND as ANOMALY
+from vla.data.anomaly.processor import AnomalyProcessor
 from vla.data.datasets.base import Datasets
 from vla.data.language.processor import KIND as LANGUAGE
 from vla.data.language.processor import LanguageProcessor
 from vla.data.processor import PROCESSOR_FILE, Processor
+from vla.data.vqa.processor import KIND as VQA
+from vla.data.vqa.processor import VQAProcessor
 from vla.errors import UserError
 
 __all__ = ["Datasets", "get_datasets", "load_processor"]
@@ -40,7 +44,7 @@ def get_datasets(
 
 
 def load_processor(folder: Path) -> Any:
-    """The Processor that was saved into `folder`: a `LanguageProcessor` or, of an action model, a `Processor`.
+    """The Processor that was saved into `folder`: of its model's kind, an action model's is a `Processor`.
 
     Raises:
         FileNotFoundError: there is no `processor.json` in `folder`.
@@ -51,7 +55,8 @@ def load_processor(folder: Path) -> Any:
         kind = json.loads(path.read_text(encoding="utf-8")).get("kind", _ACTION)
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path}: not a processor file ({error})") from error
-    kinds: dict[str, Any] = {_ACTION: Processor, LANGUAGE: LanguageProcessor}
+    kinds: dict[str, Any] = {_ACTION: Processor, ANOMALY: AnomalyProcessor, LANGUAGE: LanguageProcessor}
+    kinds[VQA] = VQAProcessor
     if kind not in kinds:
         raise UserError(f"{path}: not a processor file of this version (kind {kind!r})")
     return kinds[kind].load(folder)

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 Grid = tuple[int, int]  # rows, columns
-MAX_GRID = 8  # rows and columns for which there are position tokens
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Tiling:
         return new_height // self.tile, new_width // self.tile
 
 
-def num_tiles(grid: Grid) -> int:
-    """Tiles of a picture: those of its grid and, if there are several, before them the whole picture as one tile."""
+def num_tiles(grid: Grid, *, whole: bool = True) -> int:
+    """Tiles of a picture: those of its grid and, with `whole`, if there are several, the whole picture as one more."""
     rows, columns = grid
-    return 1 if rows * columns == 1 else rows * columns + 1
+    return rows * columns + int(whole and rows * columns > 1)
