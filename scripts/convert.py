@@ -1,0 +1,40 @@
+"""Write checkpoints in the layouts that published code bases read.
+
+    python scripts/convert.py export --checkpoint runs/my-run --output exported/my-run
+    python scripts/convert.py export --checkpoint runs/my-run --output exported/my-run --precision bf16
+    python scripts/convert.py export --help
+
+A model of the Prismatic family becomes a run folder of Prismatic's (config.json, checkpoints/latest-checkpoint.pt).
+Published layouts need no conversion to be read: give them to vla.load or --pretrained_checkpoint as they are.
+"""
+
+import sys
+
+from vla.conf import cli
+from vla.conf.convert import ExportConfig
+
+
+def export(config: ExportConfig) -> int:
+    """Write a checkpoint for another code base; returns the exit code."""
+    from vla.serving.export import export  # imports torch, which --help and configuration errors do without
+
+    return export(config)
+
+
+COMMANDS = {"export": (ExportConfig, export)}
+
+
+def main(words: list[str]) -> int:
+    """Run the sub-command that the first word names; returns the exit code."""
+    if not words or words[0] in ("-h", "--help"):
+        print(f"usage: convert.py {{{','.join(COMMANDS)}}} [--FIELD VALUE ...]\n\n{(__doc__ or '').strip()}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"error: command: must be one of {', '.join(COMMANDS)}, got {words[0]!r}", file=sys.stderr)
+        return 2
+    config_class, function = COMMANDS[words[0]]
+    return cli.run(config_class, function, words[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

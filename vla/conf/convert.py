@@ -1,0 +1,21 @@
+"""`ExportConfig`: a checkpoint written in the layout that a published code base reads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vla.conf.checks import require, require_choice
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write the weights of `checkpoint` as the code base that its model was published with reads them."""
+
+    checkpoint: Path | None = None  # a run folder (its best checkpoint) or a checkpoint folder
+    output: Path | None = None  # folder to write
+    precision: str = "fp32"  # fp32 | bf16 | fp16: of the tensors
+    groups: tuple[str, ...] = ()  # module groups to write; none: all
+
+    def __post_init__(self) -> None:
+        require("checkpoint", self.checkpoint is not None, "must name a run or checkpoint folder", self.checkpoint)
+        require("output", self.output is not None, "must name a folder to write", self.output)
+        require_choice(self, "precision", ("fp32", "bf16", "fp16"))

@@ -1,0 +1,64 @@
+"""Checkpoints for other code bases."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vla.conf.convert import ExportConfig
+from vla.conf.models import ModelConfig, PrismaticConfig
+from vla.conf.pretrain import PretrainConfig
+from vla.errors import UserError
+from vla.models.base import BaseModel
+from vla.overwatch import initialize_overwatch
+from vla.training.checkpoint_files import read_manifest
+from vla.training.checkpoint_store import find_checkpoint
+from vla.training.inference import load_for_inference
+from vla.training.precision import DTYPES
+
+overwatch = initialize_overwatch(__name__)
+
+Exporter = Callable[[ExportConfig, PretrainConfig, BaseModel, Path], Path]
+
+
+def export(config: ExportConfig) -> int:
+    """Write what `config` says.
+
+    Returns:
+        Exit code, 0.
+
+    Raises:
+        UserError: there is no complete checkpoint, its model has no published layout, or a module group is unknown.
+    """
+    assert config.checkpoint is not None and config.output is not None
+    folder = find_checkpoint(config.checkpoint, prefer="best")
+    run, _, model = load_for_inference(folder)
+    exporter = _exporter(run)
+    unknown = [group for group in config.groups if group not in model.module_groups()]
+    if unknown:
+        raise UserError(f"groups: must be of {', '.join(model.module_groups())}, got {unknown[0]!r}")
+    written = exporter(config, run, model, folder)
+    overwatch.info(f"{folder} is written as {written}")
+    return 0
+
+
+def _exporter(run: PretrainConfig) -> Exporter:
+    """What writes models of the run's family."""
+    for family, exporter in EXPORTERS.items():
+        if isinstance(run.model, family):
+            return exporter
+    names = ", ".join(family.system for family in EXPORTERS)
+    raise UserError(f"checkpoint: must be of {names}, got one of {type(run.model).model_id}")
+
+
+def _export_prismatic(config: ExportConfig, run: PretrainConfig, model: BaseModel, folder: Path) -> Path:
+    from vla.models.vlms.prismatic import PrismaticVLM
+    from vla.models.weights.prismatic import write_prismatic
+
+    assert isinstance(model, PrismaticVLM) and config.output is not None
+    manifest = read_manifest(folder)
+    return write_prismatic(
+        model, config.output, stage=run.stage.value, groups=config.groups or None, step=manifest["global_step"],
+        epoch=int(manifest["epoch"]), dtype=DTYPES[config.precision],
+    )  # fmt: skip
+
+
+EXPORTERS: dict[type[ModelConfig], Exporter] = {PrismaticConfig: _export_prismatic}
