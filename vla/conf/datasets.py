@@ -194,6 +194,27 @@ class RenderedVQAConfig(LlavaConfig):
     validation_fraction: float = 0.05
 
 
+@dataclass(frozen=True)
+class MVTecADConfig(DatasetConfig):
+    """MVTec-AD, or pictures in its layout: `<class>/{train,test}/<good or a defect>/`, `<class>/ground_truth/`."""
+
+    dataset_id: ClassVar[str] = "mvtec-ad"
+    target: ClassVar[str] = "vla.data.anomaly.dataset:MVTecADDataset"
+    task: ClassVar[str] = "anomaly"
+
+    root: Path | None = None  # folder of the classes, or of mvtec_anomaly_detection/ with the meta files beside it
+    train_meta: str = "train.json"  # JSON lines below root; where there are none, the folders are looked through
+    test_meta: str = "test.json"  # held out, and what the metrics are of
+    classes: tuple[str, ...] = ()  # of both splits; empty: all
+    hflip: bool = False  # mirror half of the training pictures left to right
+    vflip: bool = False  # mirror half of the training pictures upside down
+    rotate: bool = False  # turn half of the training pictures by 90, 180 or 270 degrees
+    image_cache_mb: int = 1024  # pictures, as the model sees them, that each reading process keeps; 0: none
+
+    def __post_init__(self) -> None:
+        require_nonnegative(self, "image_cache_mb")
+
+
 @unique
 class DatasetRegistry(Enum):
     """Datasets that the toolkit reads; packages add more by the entry-point group `vla.datasets`."""
@@ -211,6 +232,7 @@ class DatasetRegistry(Enum):
     LLAVA_LRV = LlavaLRVConfig
     LLAVA_LVIS4V_LRV = LlavaLVIS4VLRVConfig
     VQA_RENDERED = RenderedVQAConfig
+    MVTEC_AD = MVTecADConfig
 
     @property
     def dataset_id(self) -> str:

@@ -11,7 +11,7 @@ from vla.conf.models.atlas import VGGTTinyConfig
 from vla.conf.stage import Stage, StageConfig
 
 TRACKERS = ("jsonl", "tensorboard", "wandb", "prismatic")
-DEFAULT_DATASETS = {"action": "libero-mini", "language": "llava-v15"}  # by the model's task
+DEFAULT_DATASETS = {"action": "libero-mini", "anomaly": "mvtec-ad", "language": "llava-v15"}  # by the model's task
 
 
 def default_dataset(task: str) -> DatasetConfig:

@@ -8,6 +8,8 @@ from vla.conf.datasets import DatasetConfig
 from vla.conf.models import ModelConfig
 from vla.conf.registry import resolve_target
 from vla.conf.stage import Stage
+from vla.data.anomaly.processor import KIND as ANOMALY
+from vla.data.anomaly.processor import AnomalyProcessor
 from vla.data.datasets.base import Datasets
 from vla.data.language.processor import KIND as LANGUAGE
 from vla.data.language.processor import LanguageProcessor
@@ -53,8 +55,9 @@ def load_processor(folder: Path) -> Any:
         kind = json.loads(path.read_text(encoding="utf-8")).get("kind", _ACTION)
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path}: not a processor file ({error})") from error
-    kinds: dict[str, Any] = {_ACTION: Processor, LANGUAGE: LanguageProcessor}
-    kinds[VQA] = VQAProcessor
+    kinds: dict[str, Any] = {
+        _ACTION: Processor, ANOMALY: AnomalyProcessor, LANGUAGE: LanguageProcessor, VQA: VQAProcessor,
+    }  # fmt: skip
     if kind not in kinds:
         raise UserError(f"{path}: not a processor file of this version (kind {kind!r})")
     return kinds[kind].load(folder)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from vla.batches import ActionBatch, Batch, LanguageBatch
+from vla.batches import ActionBatch, AnomalyBatch, Batch, LanguageBatch
 from vla.conf.models import ModelConfig
 
 PROPRIO_DIM = 8  # LIBERO's: position, axis-angle, two fingers
@@ -55,4 +55,18 @@ def _language(config: Any, batch_size: int) -> LanguageBatch:
     )
 
 
-_MAKERS: dict[str, Callable[[Any, int], Batch]] = {"action": _actions, "language": _language}
+def _pictures(config: Any, batch_size: int) -> AnomalyBatch:
+    size = config.processor.input_size
+    return AnomalyBatch(
+        sample_ids=torch.arange(batch_size),
+        images=torch.zeros(batch_size, 3, *size),
+        masks=torch.zeros(batch_size, *size, dtype=torch.bool),
+        labels=torch.zeros(batch_size, dtype=torch.int64),
+        classes=["bottle"] * batch_size,
+        files=["bottle/train/good/000.png"] * batch_size,
+        is_real=torch.ones(batch_size, dtype=torch.bool),
+        rng_seeds=torch.arange(batch_size),
+    )
+
+
+_MAKERS: dict[str, Callable[[Any, int], Batch]] = {"action": _actions, "anomaly": _pictures, "language": _language}

@@ -14,6 +14,7 @@ from vla.training.tasks.base import Task
 
 TASKS = {
     "action": "vla.training.tasks.action:ActionTask",
+    "anomaly": "vla.training.tasks.anomaly:AnomalyTask",
     "language": "vla.training.tasks.language:LanguageTask",
 }
 

@@ -2,7 +2,7 @@
 
 from enum import Enum, unique
 
-from vla.conf.models import openvla
+from vla.conf.models import openvla, uniad
 from vla.conf.models.atlas import (
     EfficientNetSmolLM135MConfig,
     EfficientNetTinyConfig,
@@ -95,6 +95,9 @@ class ModelRegistry(Enum):
     SIGLIP_224PX_SANDWICH_MX_TDROID_CARROT_IN_BOWL = openvla.SigLIPSandwichCarrotConfig
     SIGLIP_224PX_MX_DROID_WIPE = openvla.SigLIPWipeConfig
     OPENVLA_TINY = openvla.OpenVLATinyConfig
+    UNIAD_EFFICIENTNET_B4 = uniad.UniADEfficientNetB4Config
+    UNIAD_EFFICIENTNET_LITE0 = uniad.UniADEfficientNetLite0Config
+    UNIAD_TINY = uniad.UniADTinyConfig
 
     @property
     def model_id(self) -> str:

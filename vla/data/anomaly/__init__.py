@@ -1,0 +1,1 @@
+"""Pictures of objects, most of them faultless, in MVTec-AD's layout: index, datasets, batches, rendered examples."""
