@@ -2,7 +2,7 @@
 
 from enum import Enum, unique
 
-from vla.conf.models import openvla, uniad
+from vla.conf.models import openvla, openvla_oft, uniad
 from vla.conf.models.atlas import (
     EfficientNetSmolLM135MConfig,
     EfficientNetTinyConfig,
@@ -95,6 +95,10 @@ class ModelRegistry(Enum):
     SIGLIP_224PX_SANDWICH_MX_TDROID_CARROT_IN_BOWL = openvla.SigLIPSandwichCarrotConfig
     SIGLIP_224PX_MX_DROID_WIPE = openvla.SigLIPWipeConfig
     OPENVLA_TINY = openvla.OpenVLATinyConfig
+    OPENVLA_OFT_7B = openvla_oft.OpenVLAOFT7BConfig
+    OPENVLA_OFT_7B_ALOHA = openvla_oft.OpenVLAOFTAloha7BConfig
+    OPENVLA_OFT_7B_BRIDGE = openvla_oft.OpenVLAOFTBridge7BConfig
+    OPENVLA_OFT_TINY = openvla_oft.OpenVLAOFTTinyConfig
     UNIAD_EFFICIENTNET_B4 = uniad.UniADEfficientNetB4Config
     UNIAD_EFFICIENTNET_LITE0 = uniad.UniADEfficientNetLite0Config
     UNIAD_TINY = uniad.UniADTinyConfig

@@ -6,7 +6,7 @@ Values are those of openvla/openvla at commit c8f03f4 (arXiv 2406.09246).
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from vla.conf.checks import require, require_positive
+from vla.conf.checks import require, require_choice, require_positive
 from vla.conf.models.base import ActionModelConfig, ProcessorConfig
 from vla.conf.models.language import CausalLMConfig, Llama2_7BPureConfig, LlamaTinyConfig, Vicuna7BConfig
 from vla.conf.models.prismatic.base import LANGUAGE, LAST_LAYER, PROJECTOR, VISION, VLMConfig
@@ -68,6 +68,7 @@ class OpenVLAConfig(ActionModelConfig, VLMConfig):
     action_bins: int = 256  # values that a dimension of an action can take
     action_vocab_size: int | None = None  # ids of which action tokens are the last ones; none: the tokenizer's own
     predict_stop_token: bool = True  # learn the end token after the actions
+    gripper_tokens: str = "published"  # published: 1 open, 0 closed | model: -1 open, +1 closed, like all else here
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,6 +78,7 @@ class OpenVLAConfig(ActionModelConfig, VLMConfig):
             "processor.image_size", self.processor.image_size == size, f"must be vision_backbone.image_size ({size})",
             self.processor.image_size,
         )  # fmt: skip
+        require_choice(self, "gripper_tokens", ("published", "model"))
         require("action_bins", self.action_bins >= 2, "must be >= 2", self.action_bins)
 
     @property

@@ -139,7 +139,7 @@ class OpenVLA(PrismaticVLM):
         chunk, tokens = self.config.chunk_size, self.action_tokens
         learned = answers.shape[1] + self.config.predict_stop_token
         labels = text.input_ids.gather(1, text.places(learned))
-        logits = self.llm_backbone.logits(_taken(hidden, text, learned)).float()
+        logits = self.llm_backbone.logits(before_answers(hidden, text, learned)).float()
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
         step_loss = loss[:, : answers.shape[1]].unflatten(1, (chunk, -1)).sum(-1)
         step_loss = (step_loss + loss[:, answers.shape[1] :].sum(1, keepdim=True) / chunk) * chunk / learned
@@ -161,24 +161,29 @@ class OpenVLA(PrismaticVLM):
 
     def _to_actions(self, token_ids: Tensor) -> Tensor:
         """Action tokens [B, K x A] to actions float32 [B, K, A] in model space."""
-        actions = self.action_tokens.decode(token_ids).float()
-        return self._from_published(actions.unflatten(1, (self.config.chunk_size, -1)))
+        return self._from_published(self._values(token_ids))
+
+    def _values(self, token_ids: Tensor) -> Tensor:
+        """Action tokens [B, K x A] to the values float32 [B, K, A] that they stand for."""
+        return self.action_tokens.decode(token_ids).float().unflatten(1, (self.config.chunk_size, -1))
 
     def _on_device(self, text: ActionText, batch: ActionBatch) -> ActionText:
         return ActionText(*(part.to(batch.images.device) for part in text))
 
-    @staticmethod
-    def _to_published(actions: Tensor) -> Tensor:
-        """Actions [..., A] in model space with the gripper 1 for open, 0 for closed."""
+    def _to_published(self, actions: Tensor) -> Tensor:
+        """Actions [..., A] in model space as tokens stand for them: the gripper 1 for open, 0 for closed."""
+        if self.config.gripper_tokens == "model":
+            return actions
         return torch.cat((actions[..., :-1], (1 - actions[..., -1:]) / 2), dim=-1)
 
-    @staticmethod
-    def _from_published(actions: Tensor) -> Tensor:
+    def _from_published(self, actions: Tensor) -> Tensor:
         """The inverse of `_to_published`."""
+        if self.config.gripper_tokens == "model":
+            return actions
         return torch.cat((actions[..., :-1], 1 - 2 * actions[..., -1:]), dim=-1)
 
 
-def _taken(hidden: Tensor, text: ActionText, count: int) -> Tensor:
+def before_answers(hidden: Tensor, text: ActionText, count: int) -> Tensor:
     """Hidden states [B, count, D] one place before each of the first `count` tokens after the questions."""
     extra = hidden.shape[1] - text.input_ids.shape[1]
     places = text.places(count) + extra - 1
