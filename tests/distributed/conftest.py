@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-PATHS = [str(HERE.parent / "training"), str(HERE), str(HERE.parents[1])]
-sys.path[:0] = PATHS[:2]
+PATHS = [str(HERE.parent / "training"), str(HERE), str(HERE.parent), str(HERE.parents[1])]
+sys.path[:0] = PATHS[:3]
 
 
 def _free_port() -> int:

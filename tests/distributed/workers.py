@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import toys
+from llava_files import write_llava
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed import GradBucket
@@ -15,6 +16,7 @@ from torch.futures import Future
 
 from vla.conf.datasets import LiberoMiniConfig
 from vla.conf.models.atlas import VGGTTinyConfig
+from vla.conf.models.prismatic.small import PrismTinyConfig
 from vla.conf.pretrain import CheckpointConfig, EvaluationConfig, LoaderConfig, PretrainConfig
 from vla.conf.stage import Stage
 from vla.conf.strategies import DDPConfig, FSDPFullShardConfig, FSDPShardGradOpConfig, StrategyConfig
@@ -109,6 +111,37 @@ def train_atlas(dist: DistState, root: str) -> None:
         if not runs_here(strategy):
             continue
         pretrain.train(atlas_config(Path(root), name, strategy, 16 // accumulation), dist)
+
+
+LANGUAGE_CASES = {
+    f"{strategy} {batches} accumulation {accumulation}": (strategy, batches, accumulation)
+    for strategy in RESUMED
+    for batches in ("pure", "mixed")
+    for accumulation in (1, 2)
+}
+
+
+def language_config(
+    root: Path, name: str, batches: str, strategy: str = "ddp", micro_batch: int = 8, **stage: object
+) -> PretrainConfig:
+    """prism-tiny, all of it. Batches of 8: all with an image or all without one (pure), or some (mixed)."""
+    tiny = PrismTinyConfig(arch_specifier="no-align+gelu-mlp")
+    settings = replace(
+        tiny.full_finetune, epochs=2, global_batch_size=8, per_device_batch_size=micro_batch, learning_rate=3e-3,
+        strategy=STRATEGIES[strategy], **stage,
+    )  # fmt: skip
+    split = {"pure": "always", "mixed": "never"}[batches]
+    return PretrainConfig(
+        model=replace(tiny, full_finetune=settings), dataset=write_llava(root / "data"), stage=Stage.FULL_FINETUNE,
+        run_root_dir=root, run_id=name.replace(" ", "-"), device="cpu", log_every_steps=1, trackers=("jsonl",),
+        loader=LoaderConfig(num_workers=0, split_modality=split), evaluation=EvaluationConfig(),
+    )  # fmt: skip
+
+
+def train_language(dist: DistState, root: str) -> None:
+    for name, (strategy, batches, accumulation) in LANGUAGE_CASES.items():
+        if runs_here(strategy):
+            pretrain.train(language_config(Path(root), name, batches, strategy, 4 // accumulation), dist)
 
 
 def resume_config(root: str, name: str, strategy: str) -> PretrainConfig:

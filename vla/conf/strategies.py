@@ -32,7 +32,7 @@ class DDPConfig(StrategyConfig):
     target: ClassVar[str] = "vla.training.strategies.ddp:DDPStrategy"
     description: ClassVar[str] = "replicated parameters, gradients averaged once per optimizer step"
 
-    find_unused_parameters: bool = False  # for models that leave trainable parameters unused in some steps
+    find_unused_parameters: bool = False  # for models that leave trainable parameters unused and don't say so
     bucket_cap_mb: int = 25  # megabytes of gradients that are sent together
 
     def __post_init__(self) -> None:

@@ -34,6 +34,8 @@ class BaseModel(nn.Module):
     anything, and with `assets=` a folder that `save_assets` wrote, if there is one.
     """
 
+    may_skip_parameters = False  # whether there are batches that leave some trainable parameters unused
+
     def __init__(self) -> None:
         super().__init__()
         self.frozen_groups: frozenset[str] = frozenset()

@@ -38,6 +38,8 @@ class PrismaticVLM(BaseModel):
         assets: Folder written by `save_assets`, instead of weights.
     """
 
+    may_skip_parameters = True  # batches of text alone use no projector
+
     def __init__(self, config: VLMConfig, weights: Mapping[str, str] | None = None, assets: Path | None = None) -> None:
         super().__init__()
         weights = weights or {}

@@ -21,8 +21,8 @@ class DDPStrategy(TrainStrategy):
             return
         config: Any = self.stage.strategy
         self._replica = DistributedDataParallel(
-            self.model, find_unused_parameters=config.find_unused_parameters, bucket_cap_mb=config.bucket_cap_mb,
-            gradient_as_bucket_view=True,
+            self.model, find_unused_parameters=config.find_unused_parameters or self.model.may_skip_parameters,
+            bucket_cap_mb=config.bucket_cap_mb, gradient_as_bucket_view=True,
         )  # fmt: skip
         # Without statistics that are learnt, buffers are constants; the option to say so has changed its name.
         self._replica.broadcast_buffers = _learns_statistics(self.model)
