@@ -18,9 +18,9 @@ from vla.errors import UserError
 from vla.models.base import FeatureSource
 from vla.models.vlas.action_text import ActionPrompter, ActionText
 from vla.models.vlas.action_tokens import ActionTokenizer
-from vla.models.vlas.decoding import greedy_decode
 from vla.models.vlas.output import ActionOutput
 from vla.models.vlms.fusing import Sequences, fuse
+from vla.models.vlms.generation import Sampling, generate
 from vla.models.vlms.prismatic import PATCHES, VISION, PrismaticVLM
 from vla.tokenization import BYTES
 
@@ -41,6 +41,7 @@ class OpenVLA(PrismaticVLM):
     """
 
     config: OpenVLAConfig
+    may_skip_parameters = False  # every sample has an image
 
     @cached_property
     def action_tokens(self) -> ActionTokenizer:
@@ -152,7 +153,9 @@ class OpenVLA(PrismaticVLM):
         text = self._on_device(self.prompter(batch.instructions), batch)
         sequences = self._fuse(batch, text)
         count = self.config.chunk_size * self.config.processor.action_dim
-        return self._to_actions(greedy_decode(self.llm_backbone, sequences, count, self._likeliest_action))
+        among = (self.action_tokens.first_id, self.action_tokens.vocab_size)
+        answers = generate(self.llm_backbone, sequences, None, Sampling(max_new_tokens=count, among=among)).tokens
+        return self._to_actions(torch.tensor(answers, device=sequences.embeds.device))
 
     def _likeliest_action(self, logits: Tensor) -> Tensor:
         """The likeliest action token [...] by logits [..., V]; other tokens are not chosen from."""

@@ -26,6 +26,7 @@ class Sampling:
     temperature: float = 0.0  # 0: the likeliest token; else one is drawn, the likelier ones less favoured the higher
     top_p: float = 1.0  # draw only among the likeliest tokens that together reach this probability
     seed: int = 0  # of what is drawn, by sample: a sample's draws depend on its place in the batch and this alone
+    among: tuple[int, int] | None = None  # ids to choose from: the first, and the one after the last; none: all
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.min_new_tokens < 0:
@@ -97,6 +98,12 @@ class _Drawing:
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Logits [B, V] -> ids int64 [B], on the CPU if they were drawn."""
+        if self.sampling.among is None:
+            return self._choose(logits)
+        first, end = self.sampling.among
+        return self._choose(logits[:, first:end]) + first
+
+    def _choose(self, logits: Tensor) -> Tensor:
         if self.sampling.temperature == 0:
             return logits.argmax(dim=-1)
         probabilities = (logits / self.sampling.temperature).softmax(dim=-1).cpu()
