@@ -11,10 +11,12 @@ from distinct_models import distinct_models
 from llava_files import write_llava
 
 from vla.conf import cli
-from vla.conf.datasets import DatasetConfig, LiberoMiniConfig
+from vla.conf.datasets import DatasetConfig, LiberoMiniConfig, MVTecADConfig
 from vla.conf.models import ModelConfig, ModelRegistry
 from vla.conf.pretrain import CheckpointConfig, EvaluationConfig, LoaderConfig, PretrainConfig
+from vla.conf.render_defects import RenderDefectsConfig
 from vla.conf.stage import Stage
+from vla.data.defects.writing import write_dataset
 from vla.models.base import BaseModel
 from vla.models.freezing import apply_stage
 from vla.models.materialize import get_model
@@ -49,10 +51,20 @@ def dataset_for(model: ModelConfig, folder: Path) -> DatasetConfig:
     """Something small to learn for a model of its task; what has to be written for it is below `folder`."""
     if type(model).task == "language":
         return write_llava(folder)
+    if type(model).task == "anomaly":
+        return render_defects(folder)
     if not DEMONSTRATIONS:
         pytest.skip("libero-mini is not here")
     task = DEMONSTRATIONS[0].name.removesuffix("_demo.hdf5")
     return LiberoMiniConfig(tasks=(task,), max_episodes_per_task=2)
+
+
+def render_defects(folder: Path) -> MVTecADConfig:
+    """A dozen pictures of wood and of a capsule, some with defects."""
+    write_dataset(
+        RenderDefectsConfig(folder, classes=("wood", "capsule"), train=3, test_good=1, test_bad=1, image_size=64)
+    )
+    return MVTecADConfig(root=folder)
 
 
 def run_config(model: ModelConfig, stage: Stage, folder: Path, steps: int, **values: object) -> PretrainConfig:
@@ -144,6 +156,8 @@ def test_trains_resumes_evaluates_and_reports(model_id: str, stage: Stage, tmp_p
     assert metrics["loss"] > 0 and metrics["seconds"] > 0
     if type(model).task == "action":
         assert metrics["num_actions"] == 16 and metrics["translation_l1"] > 0
+    elif type(model).task == "anomaly":
+        assert metrics["num_samples"] == 11 and 0 <= metrics["pixel_auroc"] <= 1
     else:
         assert metrics["num_samples"] > 0 and metrics["perplexity"] > 1
 

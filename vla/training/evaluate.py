@@ -14,7 +14,11 @@ from vla.errors import UserError
 from vla.overwatch.distributed import destroy_distributed, initialize_distributed
 
 # By task, a module with `evaluate_run`, `print_metrics` and `HELD_OUT_BY`, the field by which data is held out.
-EVALUATORS = {"action": "vla.training.evaluate_actions", "language": "vla.training.evaluate_language"}
+EVALUATORS = {
+    "action": "vla.training.evaluate_actions",
+    "anomaly": "vla.training.evaluate_anomaly",
+    "language": "vla.training.evaluate_language",
+}
 
 
 def get_evaluator(task: str) -> Any:

@@ -110,6 +110,16 @@ class AnomalyResults:
                 )  # fmt: skip
         return scores
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height and width of the maps; empty as long as this process has seen none."""
+        return self._shape
+
+    def pictures(self, class_name: str) -> list[Picture]:
+        """What this process has seen of a class, in the order of the data."""
+        found = self._pictures.get(class_name, {})
+        return [found[sample] for sample in sorted(found)]
+
     def compute(self, dist: DistState) -> AnomalyMetrics:
         """Metrics over the pictures of all processes; all of them must call this."""
         found = gather_objects((sorted(self._pictures), self._shape), dist)
