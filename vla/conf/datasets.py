@@ -129,6 +129,7 @@ class LlavaConfig(DatasetConfig):
     finetune_images: str = _INSTRUCT
     finetune_validation_annotations: str | None = None
     validation_fraction: float = 0.0  # share of the images to hold out, with all of their rows; published: nothing
+    use_images: bool = True  # false: every row becomes text alone, to see what can be guessed without looking
     on_bad_example: str = "error"  # error | skip (and report how many)
 
     def __post_init__(self) -> None:

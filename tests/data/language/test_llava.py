@@ -103,6 +103,15 @@ class TestBatches:
         assert batch.pixel_values["siglip"].shape == (5, 3, 0, 0)
         assert batch.is_multimodal.tolist() == [True, False, True, False, True]
 
+    def test_without_images_every_row_is_text(self, root: Path) -> None:
+        seen, blind = open_data(root), open_data(root, use_images=False)
+        for number in range(5):
+            sample = blind.train[number]
+            assert sample["pixel_values"] is None and not sample["is_multimodal"]
+            assert sample["input_ids"].tolist() == seen.train[number]["input_ids"].tolist()
+        assert not blind.train.modality_lengths()[:, 0].any()
+        assert not blind.collator([blind.train[number] for number in range(5)]).is_multimodal.any()
+
     @pytest.mark.parametrize("workers", [0, 2])
     def test_loaded_by_workers(self, root: Path, workers: int) -> None:
         data = open_data(root)

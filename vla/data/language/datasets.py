@@ -35,14 +35,17 @@ class LlavaDataset:
         on_bad_example: what a row that turns out to be bad only now (a damaged image) does: error, or skip. A skipped
             one still comes, so that no other sample's place depends on it, but nothing of it is learned.
         skipped: one line for each row that was left out.
+        use_images: false makes every row one of text alone.
     """
 
     def __init__(
-        self, part: Part, processor: LanguageProcessor, on_bad_example: str = "error", skipped: list[str] | None = None
-    ) -> None:
+        self, part: Part, processor: LanguageProcessor, on_bad_example: str = "error", skipped: list[str] | None = None,
+        use_images: bool = True,
+    ) -> None:  # fmt: skip
         self.annotations, self.rows, self.image_folder = part.annotations, part.rows, part.images
         self.processor = processor
         self.skipped = skipped or []
+        self.use_images = use_images
         self.images_needed = True  # false: what is seen in them is kept (`vla.training.feature_store`)
         self._skip_bad = on_bad_example == "skip"
         self._complained: set[int] = set()  # samples found bad in this process
@@ -56,7 +59,7 @@ class LlavaDataset:
         processor = processor or LanguageProcessor.from_config(model_config)
         dataset_class = AlignDataset if stage is Stage.ALIGN else FinetuneDataset
         train, validation = (
-            dataset_class(part, processor, config.on_bad_example, found.skipped) if part else None
+            dataset_class(part, processor, config.on_bad_example, found.skipped, config.use_images) if part else None
             for part in (found.train, found.validation)
         )
         assert train is not None  # every stage has rows to train on
@@ -88,9 +91,8 @@ class LlavaDataset:
 
     def modality_lengths(self) -> NDArray[np.int64]:
         """(whether it is about an image, length) of every sample, int64 [N, 2]; lengths are only for grouping."""
-        return np.stack([self.annotations.is_multimodal[self.rows], self._lengths()[self.rows]], axis=1).astype(
-            np.int64
-        )
+        is_multimodal = self.annotations.is_multimodal[self.rows] & self.use_images
+        return np.stack([is_multimodal, self._lengths()[self.rows]], axis=1).astype(np.int64)
 
     def row(self, index: int) -> Row:
         """Sample `index` as its annotation file has it."""
@@ -133,8 +135,10 @@ class LlavaDataset:
             ids, labels = self._tokens(row)
         except (ValueError, TypeError) as error:  # text that is no text, such as half a surrogate pair
             raise BadExample(f"{self.annotations.path}[{number}]: can't be tokenised: {one_line(error)}") from error
-        is_multimodal = bool(self.annotations.image(number))
-        return self._assemble(ids, labels, self._pixels(number) if is_multimodal else None)
+        return self._assemble(ids, labels, self._pixels(number) if self._has_image(number) else None)
+
+    def _has_image(self, number: int) -> bool:
+        return self.use_images and bool(self.annotations.image(number))
 
     def _pixels(self, number: int) -> dict[str, Any]:
         if not self.images_needed:
@@ -162,7 +166,7 @@ class LlavaDataset:
     def _blank(self, number: int) -> dict[str, Any]:
         """What stands for a bad row: the shortest sample of its kind, with nothing to learn."""
         pixels = None
-        if self.annotations.image(number):
+        if self._has_image(number):
             black = Image.new("RGB", (1, 1))
             pixels = self.processor.image(black) if self.images_needed else self._pixels(number)
         ids, _ = self.processor.tokenize_caption("")
@@ -199,7 +203,7 @@ class AlignDataset(LlavaDataset):
 
     def _lengths(self) -> NDArray[np.int32]:
         patches = self.processor.num_image_tokens
-        return self.annotations.words_besides_image + patches * self.annotations.is_multimodal
+        return self.annotations.words_besides_image + patches * (self.annotations.is_multimodal & self.use_images)
 
 
 class FinetuneDataset(LlavaDataset):
