@@ -84,6 +84,21 @@ def test_no_tokenizer_names_the_field(tmp_path: Path) -> None:
         assert "\n" not in str(raised.value) and source in str(raised.value)
 
 
+GGUF = Path(__file__).parents[1] / "weights" / "smollm2-135m-instruct.gguf"
+
+
+@pytest.mark.skipif(not GGUF.exists(), reason="needs scripts/weights.py")
+def test_gguf_is_the_same_once_saved(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    tokenizer = get_tokenizer(str(GGUF))
+    assert len(add_pad_token(tokenizer, "<PAD>")) == 49153 and len(get_tokenizer(str(GGUF))) == 49152
+    tokenizer.save_pretrained(tmp_path)
+    loaded = get_tokenizer(str(tmp_path))
+    text = "In: how many 12 bowls?\nOut: h\u00e9llo  world <|im_end|>"
+    assert encode(loaded, text, first=True) == encode(tokenizer, text, first=True)
+    assert not marks_words(loaded) and loaded.eos_token == "<|im_end|>"
+
+
 def test_a_tokenizer_must_begin_sequences_somehow() -> None:
     class Nothing:
         bos_token_id = eos_token_id = None

@@ -5,8 +5,12 @@ its vocabulary instead of reading its file as it is. So the file is read as it i
 out by trying.
 """
 
+import mmap
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,11 @@ from vla.errors import UserError
 from vla.torchvision_shim import prepare_torchvision
 
 BYTES = "bytes"
+_GGUF_TOKENS = {
+    "bos_token": "tokenizer.ggml.bos_token_id",
+    "eos_token": "tokenizer.ggml.eos_token_id",
+    "pad_token": "tokenizer.ggml.padding_token_id",
+}
 _SPACE_MARK = "\u2581"  # SentencePiece writes a space like this
 
 
@@ -51,7 +60,7 @@ def get_tokenizer(source: str, field: str = "model.llm.tokenizer") -> Any:
     try:
         path = Path(source).expanduser()
         if path.suffix == ".gguf":
-            return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+            return deepcopy(_from_gguf(path, path.stat().st_mtime_ns))  # callers add tokens to theirs
         if path.is_dir():
             return _as_written(path) or AutoTokenizer.from_pretrained(str(path))
         tokenizer = AutoTokenizer.from_pretrained(source)  # brings the files into the cache
@@ -115,6 +124,30 @@ def marks_words(tokenizer: Any) -> bool:
     """
     ids = tokenizer("x", add_special_tokens=False)["input_ids"]
     return str(tokenizer.convert_ids_to_tokens(ids)[0]).startswith(_SPACE_MARK)
+
+
+@lru_cache(maxsize=2)
+def _from_gguf(path: Path, changed: int) -> Any:
+    """The tokenizer in a GGUF file, which takes seconds to read; a run's processor and its model both want it."""
+    from transformers import AutoTokenizer
+
+    with _quiet():  # about what is unusual in files of this kind
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for name, key in _GGUF_TOKENS.items():  # versions of transformers before 5 take some of them for others
+            token = _gguf_integer(content, key)
+            if token is not None:
+                setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(token))
+    return tokenizer
+
+
+def _gguf_integer(content: mmap.mmap, key: str) -> int | None:
+    """A 32-bit field of a GGUF file's header: the key, its type (4: unsigned, 5: signed) and the value."""
+    place = content.find(key.encode())
+    if place < 0:
+        return None
+    kind, value = struct.unpack_from("<II", content, place + len(key))
+    return value if kind in (4, 5) else None
 
 
 def _as_written(folder: Path | None) -> Any:
