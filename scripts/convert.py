@@ -1,17 +1,23 @@
-"""Write checkpoints in the layouts that published code bases read.
+"""Write checkpoints in the layouts that published code bases read, and take over what those have written.
 
     python scripts/convert.py export --checkpoint runs/my-run --output exported/my-run
     python scripts/convert.py export --checkpoint runs/my-run --output exported/my-run --precision bf16
+    python scripts/convert.py uniad-config --input UniAD/experiments/MVTec-AD/config.yaml --output mvtec.yaml
+    python scripts/convert.py uniad-checkpoint --input ckpt.pth.tar --output runs/published-uniad
     python scripts/convert.py export --help
 
 A model of the Prismatic family becomes a run folder of Prismatic's (config.json, checkpoints/latest-checkpoint.pt).
 Published layouts need no conversion to be read: give them to vla.load or --pretrained_checkpoint as they are.
+
+uniad-config: a configuration of UniAD's for scripts/pretrain.py; what has no counterpart is an error.
+uniad-checkpoint: a checkpoint of UniAD's as a checkpoint folder, for scripts/evaluate.py; nothing in it is executed.
 """
 
 import sys
 
 from vla.conf import cli
 from vla.conf.convert import ExportConfig
+from vla.conf.import_uniad import UniADCheckpointImport, UniADConfigImport
 
 
 def export(config: ExportConfig) -> int:
@@ -21,7 +27,25 @@ def export(config: ExportConfig) -> int:
     return export(config)
 
 
-COMMANDS = {"export": (ExportConfig, export)}
+def uniad_config(config: UniADConfigImport) -> int:
+    """Take over a configuration of UniAD's; returns the exit code."""
+    from vla.conf.published_uniad import write_config
+
+    return write_config(config)
+
+
+def uniad_checkpoint(config: UniADCheckpointImport) -> int:
+    """Take over a checkpoint of UniAD's; returns the exit code."""
+    from vla.training.import_uniad import import_checkpoint
+
+    return import_checkpoint(config)
+
+
+COMMANDS = {
+    "export": (ExportConfig, export),
+    "uniad-config": (UniADConfigImport, uniad_config),
+    "uniad-checkpoint": (UniADCheckpointImport, uniad_checkpoint),
+}
 
 
 def main(words: list[str]) -> int:

@@ -206,6 +206,7 @@ class MVTecADConfig(DatasetConfig):
     root: Path | None = None  # folder of the classes, or of mvtec_anomaly_detection/ with the meta files beside it
     train_meta: str = "train.json"  # JSON lines below root; where there are none, the folders are looked through
     test_meta: str = "test.json"  # held out, and what the metrics are of
+    image_dir: Path | None = None  # where names of files start; none: mvtec_anomaly_detection/ in root, or else root
     classes: tuple[str, ...] = ()  # of both splits; empty: all
     hflip: bool = False  # mirror half of the training pictures left to right
     vflip: bool = False  # mirror half of the training pictures upside down

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,11 +47,16 @@ def _locate(hint: Any, tree: Any, path: str, error: BaseException) -> tuple[str,
     config_class = hint.get_choice_class(tree[TYPE]) if is_choice_type(hint) and is_open_choice(hint) else hint
     for name, field_type in field_types(config_class).items():
         inner, _ = strip_optional(field_type)
-        if dataclasses.is_dataclass(inner) and isinstance(tree[name], dict):
-            try:
-                draccus.decode(inner, tree[name])
-            except Exception as inner_error:
-                return _locate(inner, tree[name], join(path, name), inner_error)
+        groups = [(inner, tree[name], name)]
+        if typing.get_origin(inner) in (tuple, list) and isinstance(tree[name], list):
+            item = typing.get_args(inner)[0]
+            groups = [(item, value, f"{name}[{number}]") for number, value in enumerate(tree[name])]
+        for group, value, place in groups:
+            if dataclasses.is_dataclass(group) and isinstance(value, dict):
+                try:
+                    draccus.decode(group, value)
+                except Exception as inner_error:
+                    return _locate(group, value, join(path, place), inner_error)
     while error.__cause__ is not None:
         error = error.__cause__
     return path, error

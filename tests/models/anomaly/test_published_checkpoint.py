@@ -13,7 +13,7 @@ from uniad_golden import ATOL, GOLDEN, read_golden, reconstruction_config
 
 from vla.batches import AnomalyBatch
 from vla.conf.models.anomaly_parts import EfficientNetB4PartConfig, MFCNConfig
-from vla.conf.models.uniad import AnomalyProcessorConfig, UniADConfig
+from vla.conf.models.uniad import AnomalyProcessorConfig, UniADConfig, UniADEfficientNetB4Config
 from vla.errors import UserError
 from vla.models.anomaly.published import read_published
 from vla.models.materialize import WeightsNotFound, get_model
@@ -31,7 +31,7 @@ def narrow_config(checkpoint: Path = CHECKPOINT) -> UniADConfig:
         reconstruction_config(values, [True, True, True]),
     )
     processor = AnomalyProcessorConfig(input_size=(160, 160))
-    return UniADConfig(processor=processor, net=net, published_checkpoint=str(checkpoint))
+    return UniADEfficientNetB4Config(processor=processor, net=net, published_checkpoint=str(checkpoint))
 
 
 def batch_of(images: torch.Tensor) -> AnomalyBatch:

@@ -41,6 +41,10 @@ def image_folder(config: MVTecADConfig) -> Path:
         raise UserError("dataset.root: must name the folder of MVTec-AD (a folder per class, or train.json beside it)")
     if not config.root.is_dir():
         raise UserError(f"dataset.root: no such folder: {config.root}")
+    if config.image_dir is not None:
+        if not config.image_dir.is_dir():
+            raise UserError(f"dataset.image_dir: no such folder: {config.image_dir}")
+        return config.image_dir
     inner = config.root / IMAGE_FOLDER
     return inner if inner.is_dir() else config.root
 
