@@ -5,8 +5,10 @@ chunk, A action dimensions. Actions in model space have the gripper -1 for open 
 published models have it 1 for open and 0 for closed.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +24,9 @@ from vla.models.vlas.output import ActionOutput
 from vla.models.vlms.fusing import Sequences, fuse
 from vla.models.vlms.generation import Sampling, generate
 from vla.models.vlms.prismatic import PATCHES, VISION, PrismaticVLM
+from vla.models.weights.empty import parameters_on_meta
+from vla.models.weights.openvla import FIELD, MODEL, WEIGHT_FILES, load_openvla, open_openvla
+from vla.models.weights_source import WeightsRequest, find_weights
 from vla.tokenization import BYTES
 
 
@@ -42,6 +47,29 @@ class OpenVLA(PrismaticVLM):
 
     config: OpenVLAConfig
     may_skip_parameters = False  # every sample has an image
+
+    def __init__(
+        self, config: OpenVLAConfig, weights: Mapping[str, str] | None = None, assets: Path | None = None
+    ) -> None:
+        folder = (weights or {}).get(MODEL)
+        if folder is None:
+            super().__init__(config, weights, assets)
+            return
+        opened = open_openvla(folder)
+        with parameters_on_meta():
+            super().__init__(opened.fit(config))
+        load_openvla(self, opened, list(self.vision_backbone.towers))
+
+    @classmethod
+    def find_weights(cls, config: Any) -> dict[str, str]:
+        """Where the weights that `config` names are: of the whole model as `model`, or those of its parts.
+
+        Raises:
+            WeightsNotFound: Some can't be had.
+        """
+        if config.weights is None:
+            return super().find_weights(config)
+        return find_weights([WeightsRequest(MODEL, FIELD, config.weights, WEIGHT_FILES)])
 
     @cached_property
     def action_tokens(self) -> ActionTokenizer:

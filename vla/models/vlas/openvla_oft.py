@@ -23,6 +23,8 @@ from vla.models.vlas.openvla import OpenVLA, before_answers
 from vla.models.vlas.output import ActionOutput
 from vla.models.vlms.fusing import Sequences
 from vla.models.vlms.prismatic import PATCHES, VISION
+from vla.models.weights.openvla import MODEL, open_openvla
+from vla.models.weights.openvla_oft import load_oft
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class OpenVLAOFT(OpenVLA):
         if config.film:
             for tower in self.vision_backbone.towers.values():
                 add_film(tower, width)
+        if MODEL in (weights or {}):
+            folder, towers = open_openvla((weights or {})[MODEL]).path, list(self.vision_backbone.towers)
+            load_oft(self.action_head, self.vision_backbone, folder, towers)
 
     def feature_sources(self) -> dict[str, FeatureSource]:
         """See `BaseModel`: patches by sample, unless they depend on the instruction."""
