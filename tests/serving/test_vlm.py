@@ -140,6 +140,12 @@ def test_what_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
 
 
+def test_a_missing_tokenizer_is_named(vlm: VLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_prismatic(vlm.model, tmp_path, stage="finetune")
+    with pytest.raises(UserError, match=r"^model\.llm_backbone\.tokenizer: no tokenizer in .*; pass tokenizer=DIR$"):
+        vla.load(tmp_path, tokenizer=str(tmp_path))
+
+
 def test_names_and_descriptions_need_no_torch() -> None:
     program = "import sys, vla; vla.describe('phi-2+3b'); vla.available_models(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -230,6 +230,9 @@ def _published(
         config = replace(config, llm_backbone=replace(config.llm_backbone, tokenizer=tokenizer))
     if vision_weights is not None:
         config = replace(config, vision_backbone=replace(config.vision_backbone, weights=dict(vision_weights)))
-    processor = LanguageProcessor.from_config(config)  # quick to fail, where the model takes a while
+    try:  # quick to fail, where the model takes a while
+        processor = LanguageProcessor.from_config(config)
+    except UserError as error:
+        raise UserError(f"{str(error).partition('; pass ')[0]}; pass tokenizer=DIR") from error
     model = build_prismatic(replace(run, config=config), DTYPES[precision])
     return VLM(model.to(device), processor, device, precision)

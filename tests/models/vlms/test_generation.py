@@ -114,6 +114,7 @@ def test_it_stops_at_the_end_token_and_tells_of_every_token(
         PROMPTS[:1], {"siglip": images["siglip"][:1]}, end_id=end, sampling=Sampling(max_new_tokens=5, min_new_tokens=5)
     )
     assert len(longer.tokens[0]) == 5 and end not in longer.tokens[0]
+    assert longer.first_logits.isfinite().all()
 
 
 def test_draws_depend_on_the_seed_alone(golden_model: PrismaticVLM, images: dict[str, Tensor]) -> None:

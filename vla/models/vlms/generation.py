@@ -67,7 +67,7 @@ def generate(
     draw = _Drawing(sampling, size)
     hidden = llm(prompt.embeds, mask, torch.arange(mask.shape[1], device=device).expand_as(mask), cache)
     logits = llm.logits(hidden[torch.arange(size, device=device), lengths - 1]).float()
-    first_logits = logits
+    first_logits = logits.clone()  # the end is ruled out in place
     tokens: list[list[int]] = [[] for _ in range(size)]
     running = [True] * size
     for step in range(sampling.max_new_tokens):

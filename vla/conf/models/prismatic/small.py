@@ -21,7 +21,7 @@ from vla.conf.strategies import DDPConfig
 _SMALL: dict[str, Any] = {
     "global_batch_size": 32, "per_device_batch_size": 16, "gradient_checkpointing": False, "precision": "fp32",
     "schedule": ScheduleConfig(name="cosine", warmup_ratio=0.03),
-    "strategy": DDPConfig(find_unused_parameters=True),  # batches of text alone use no projector
+    "strategy": DDPConfig(),
 }  # fmt: skip
 _TINY: dict[str, Any] = _SMALL | {"global_batch_size": 8, "per_device_batch_size": 4, "epochs": 2}
 
