@@ -1,14 +1,13 @@
 """Success rates, films and contact sheets of the simulator for the report, from `evaluation/<suite>/results.json`."""
 
-import base64
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_MAX_FILM_BYTES = 2 * 2**20  # of one film
+from vla.reporting.pictures import file_uri
+
 _MAX_BYTES = 24 * 2**20  # of all films of a page
-_TYPES = {".mp4": "video/mp4", ".gif": "image/gif", ".jpg": "image/jpeg"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def read_sections(run_dir: Path) -> tuple[list[ClosedLoopSection], list[str]]:
                 for outcome, names in sorted(row.get("videos", {}).items(), reverse=True)
                 for name in names
             ]
-            sheet = _data_uri(path.parent / results["contact_sheet"]) if results.get("contact_sheet") else ""
+            sheet = file_uri(path.parent / results["contact_sheet"]) if results.get("contact_sheet") else ""
         except (ValueError, KeyError, TypeError, OSError) as error:  # a report on a broken run is worth more than none
             notes.append(f"{path.relative_to(run_dir)} can't be read: {error}")
             continue
@@ -65,12 +64,4 @@ def read_sections(run_dir: Path) -> tuple[list[ClosedLoopSection], list[str]]:
 def _film(folder: Path, run_dir: Path, row: dict[str, Any], outcome: str, name: str) -> Film:
     path = folder / name
     where = path.relative_to(run_dir).as_posix()
-    return Film(row["index"], row["language"], outcome, where, _data_uri(path), path.suffix == ".mp4")
-
-
-def _data_uri(path: Path) -> str:
-    """What the page shows of a film or picture; empty if there is none, or it is too large."""
-    kind = _TYPES.get(path.suffix)
-    if kind is None or not path.is_file() or path.stat().st_size > _MAX_FILM_BYTES:
-        return ""
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return Film(row["index"], row["language"], outcome, where, file_uri(path), path.suffix == ".mp4")

@@ -1,7 +1,8 @@
-"""Camera frames as PNG data URIs."""
+"""Pictures inside of pages: frames and files as data URIs."""
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -15,3 +16,15 @@ def data_uri(frame: np.ndarray, width: int = 224) -> str:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+_TYPES = {".mp4": "video/mp4", ".gif": "image/gif", ".jpg": "image/jpeg"}
+_MAX_FILE_BYTES = 2 * 2**20
+
+
+def file_uri(path: Path) -> str:
+    """A film or picture as a data URI; empty if there is none, it is too large, or of another kind."""
+    kind = _TYPES.get(path.suffix)
+    if kind is None or not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:
+        return ""
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vla.reporting import figures, summary
+from vla.reporting.anomaly import read_anomaly
 from vla.reporting.closed_loop import read_sections
 from vla.reporting.figures import FIRST, SECOND, Line
 from vla.reporting.history import History
@@ -48,6 +49,7 @@ def render(record: RunRecord) -> str:
         subtitle=summary.subtitle(record),
         notes=[note for note in (summary.progress_note(record), *record.notes, *unreadable) if note],
         closed_loop=closed_loop,
+        anomaly=read_anomaly(record.run_dir, record.evaluation),
         headline=summary.headline(record),
         curves=_curves(record.history),
         extra_curves=_extra_curves(record.history),

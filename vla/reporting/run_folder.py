@@ -12,6 +12,7 @@ import yaml
 from vla.reporting.history import History, read_history
 
 ACTIONS = "num_actions"  # only evaluations of models that act have it
+CLASSES = "classes"  # and only those of anomaly detectors
 
 
 @dataclass(frozen=True)

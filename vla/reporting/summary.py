@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vla.reporting.history import Series
-from vla.reporting.run_folder import ACTIONS, RunRecord
+from vla.reporting.run_folder import ACTIONS, CLASSES, RunRecord
 
 
 class Fact(NamedTuple):
@@ -98,6 +98,9 @@ def headline(record: RunRecord) -> list[Fact]:
         if isinstance(evaluation.get(key), int | float):
             value = evaluation[key]
             facts.append(Fact(label, f"{value:.1%}" if key == "token_accuracy" else figure(float(value)), "held out"))
+    for key, label in (("image_auroc_max", "image AUROC"), ("pixel_auroc", "pixel AUROC"), ("pixel_aupro", "AUPRO")):
+        if isinstance(evaluation.get(key), int | float):
+            facts.append(Fact(label, f"{evaluation[key]:.1%}", "mean over classes"))
     loss = history.get("eval/loss")
     if loss is not None and len(loss.finite):
         best = loss.finite.values.argmin()
@@ -116,8 +119,8 @@ def headline(record: RunRecord) -> list[Fact]:
 
 
 def evaluation_facts(record: RunRecord) -> list[Fact]:
-    """The numbers of an evaluation; those of models that act have a table of their own."""
-    if ACTIONS in record.evaluation:
+    """The numbers of an evaluation; those of models that act or find defects have a table of their own."""
+    if ACTIONS in record.evaluation or CLASSES in record.evaluation:
         return []
     return [
         Fact(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else figure(value))

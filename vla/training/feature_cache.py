@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vla.batches import Batch
 from vla.conf.pretrain import PretrainConfig
+from vla.data.anomaly.processor import AnomalyProcessor
 from vla.data.language.processor import LanguageProcessor
 from vla.data.materialize import Datasets
 from vla.models.base import BaseModel, FeatureSource
@@ -196,6 +197,8 @@ def _image_settings(processor: Any) -> str:
     config = processor.config
     if isinstance(processor, LanguageProcessor):
         return repr((processor.transforms, config.image_resize_strategy))
+    if isinstance(processor, AnomalyProcessor):
+        return processor.image_settings
     images = ("cameras", "num_frames", "frame_stride", "image_size", "resize", "orientation")
     settings = {name: getattr(config, name) for name in images}
     losses = {name: getattr(config, name) for name in ("jpeg_quality", "center_crop")}
