@@ -73,7 +73,7 @@ def get_dataloader(
             "prefetch_factor": prefetch_factor,
             "persistent_workers": True,
             "multiprocessing_context": start_method,
-            "worker_init_fn": _leave_signals_to_parent,
+            "worker_init_fn": leave_signals_to_parent,
         }
     return _Loader(
         _Reading(dataset, seed),
@@ -87,7 +87,7 @@ def get_dataloader(
     )
 
 
-def _leave_signals_to_parent(worker: int) -> None:
+def leave_signals_to_parent(worker: int) -> None:
     """Ctrl-C and schedulers signal the whole process group; the training process saves first, then stops its workers.
 
     A worker whose parent is gone ends by itself (it looks after its parent every few seconds).
@@ -109,7 +109,7 @@ def _kill_workers() -> None:
             worker.kill()
 
 
-class _Failure:
+class Failure:
     """An exception on its way from a worker; a raised one would arrive wrapped in a traceback."""
 
     def __init__(self, error: Exception, label: str) -> None:
@@ -130,11 +130,11 @@ class _Reading(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: SampleIndex) -> dict[str, Any] | _Failure:
+    def __getitem__(self, index: SampleIndex) -> dict[str, Any] | Failure:
         try:
             sample = self.dataset[int(index)]
         except Exception as error:
-            return _Failure(error, self._label(index))
+            return Failure(error, self._label(index))
         epoch = getattr(index, "epoch", 0)
         added = {
             "sample_id": int(index),
@@ -154,20 +154,20 @@ class _Collating:
     def __init__(self, collator: Callable[[list[dict[str, Any]]], Batch]) -> None:
         self.collator = collator
 
-    def __call__(self, results: list[dict[str, Any] | _Failure]) -> "Batch | _Failure | _Parcel":
+    def __call__(self, results: list[dict[str, Any] | Failure]) -> "Batch | Failure | Parcel":
         samples = []
         for result in results:
-            if isinstance(result, _Failure):
+            if isinstance(result, Failure):
                 return result
             samples.append(result)
         try:
             batch = self.collator(samples)
         except Exception as error:
-            return _Failure(error, f"batch of samples {[sample['sample_id'] for sample in samples]}")
-        return batch if get_worker_info() is None else _Parcel(batch)
+            return Failure(error, f"batch of samples {[sample['sample_id'] for sample in samples]}")
+        return Parcel.wrap(batch)
 
 
-class _Parcel:
+class Parcel:
     """A batch on its way from a worker.
 
     Every tensor would come through shared memory of its own, whose handshake costs as much as reading a sample; small
@@ -176,6 +176,11 @@ class _Parcel:
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
+
+    @staticmethod
+    def wrap(batch: Batch) -> "Batch | Parcel":
+        """`batch` as it is to be given from here: in a worker, as a parcel."""
+        return batch if get_worker_info() is None else Parcel(batch)
 
     def __reduce__(self) -> tuple[Any, ...]:
         small: list[np.ndarray | None] = []  # in the order of map_tensors; None for what travels as a tensor
@@ -198,11 +203,17 @@ def _unpack(batch: Batch, small: list[np.ndarray | None]) -> Batch:
     return batch.map_tensors(put_back)
 
 
+def watch_workers(batches: Any) -> Any:
+    """Have the workers of a DataLoader's iterator killed at the end of the program; returns the iterator."""
+    _READING.add(batches)
+    return batches
+
+
 class _Loader(DataLoader):
     def __iter__(self) -> "_Checked":  # type: ignore[override]
         batches = super().__iter__()
         if self.num_workers:
-            _READING.add(batches)
+            watch_workers(batches)
         return _Checked(batches, self._stop_workers)
 
     def _stop_workers(self) -> None:
@@ -224,7 +235,7 @@ class _Checked:
 
     def __next__(self) -> Batch:
         batch = next(self._batches)
-        if isinstance(batch, _Failure):
+        if isinstance(batch, Failure):
             self._on_failure()
             raise batch.error
         return batch

@@ -15,8 +15,9 @@ from vqa_cases import GOLDEN, make_processor
 
 from vla.batches import IGNORE_INDEX
 from vla.conf.models.nanovlm import NanoVLM222MConfig, NanoVLMTinyConfig
+from vla.conf.vqa_datasets import RatingsConfig
 from vla.data.materialize import load_processor
-from vla.data.vqa.dialogues import MinRatings, chatml, image_string, kept_turns
+from vla.data.vqa.dialogues import chatml, image_string, kept_turns
 from vla.data.vqa.images import batch_images, cut_into_tiles, image_size, load_image
 from vla.data.vqa.processor import VQAProcessor
 from vla.data.vqa.tiling import Tiling, num_tiles
@@ -71,7 +72,7 @@ def test_ids_and_labels_are_the_recorded_ones(golden: Callable[[str], Any], proc
         item = {"texts": [{"user": a, "assistant": b} for a, b in case["texts"]], **(case["ratings"] or {})}
         minima = {name.removesuffix("_min_rating"): value for name, value in case["thresholds"].items()}
         grids = [processor.tiling.grid(*size[:2]) for size in case["image_sizes_hw(,1=grayscale)"]]
-        ids, labels = processor.tokenize(kept_turns(item, MinRatings(**minima)), grids)
+        ids, labels = processor.tokenize(kept_turns(item, RatingsConfig(**minima)), grids)
         result = case["result"]
         shifted = np.append(labels[1:], IGNORE_INDEX)
         assert (ids.tolist(), shifted.tolist()) == (result["input_ids"], result["labels"])
@@ -87,10 +88,10 @@ def test_turns_with_low_ratings_are_left_out() -> None:
         "formatting_ratings": None,
         "visual_dependency_ratings": [3, 3, 3, 0, 3],
     }
-    assert [asked for asked, _ in kept_turns(item, MinRatings())] == ["0", "1", "2", "4"]
-    assert [asked for asked, _ in kept_turns(item, MinRatings(relevance=2))] == ["0", "2", "4"]
-    assert kept_turns(item, MinRatings(visual_dependency=4)) == []
-    assert kept_turns({"texts": None}, MinRatings()) == []
+    assert [asked for asked, _ in kept_turns(item, RatingsConfig())] == ["0", "1", "2", "4"]
+    assert [asked for asked, _ in kept_turns(item, RatingsConfig(relevance=2))] == ["0", "2", "4"]
+    assert kept_turns(item, RatingsConfig(visual_dependency=4)) == []
+    assert kept_turns({"texts": None}, RatingsConfig()) == []
 
 
 def test_an_answer_that_joins_its_head_is_learned_from_its_first_letter() -> None:

@@ -1,11 +1,12 @@
 """Dialogues about pictures as token ids: what announces a picture, which turns are kept, which tokens are learned."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from vla.batches import IGNORE_INDEX
 from vla.conf.models.nanovlm_published import GLOBAL_TOKEN, IMAGE_TOKEN, place_token
+from vla.conf.vqa_datasets import RatingsConfig
 from vla.data.vqa.tiling import Grid
 
 Encode = Callable[[str], list[int]]
@@ -38,29 +39,20 @@ def image_string(grids: Sequence[Grid], tokens_per_tile: int, image_tokens: str)
     return "".join(pieces)
 
 
-@dataclass(frozen=True)
-class MinRatings:
-    """The least rating that a turn needs to be kept, of each kind; turns without a rating are kept."""
-
-    relevance: int = 1
-    image_correspondence: int = 1
-    visual_dependency: int = 1
-    formatting: int = 1
-
-    def keep(self, item: Mapping[str, Any], turn: int) -> bool:
-        """Whether turn number `turn` of a dataset's item is good enough."""
-        for field in fields(self):
-            ratings = item.get(f"{field.name}_ratings") or ()
-            rating = ratings[turn] if turn < len(ratings) else None
-            if rating is not None and rating < getattr(self, field.name):
-                return False
-        return True
+def is_good(item: Mapping[str, Any], turn: int, least: RatingsConfig) -> bool:
+    """Whether no rating of turn number `turn` of a dataset's item is below the least one; None is no rating."""
+    for field in fields(least):
+        ratings = item.get(f"{field.name}_ratings") or ()
+        rating = ratings[turn] if turn < len(ratings) else None
+        if rating is not None and rating < getattr(least, field.name):
+            return False
+    return True
 
 
-def kept_turns(item: Mapping[str, Any], ratings: MinRatings) -> list[Turn]:
+def kept_turns(item: Mapping[str, Any], least: RatingsConfig) -> list[Turn]:
     """The turns of `item["texts"]`, a list of `{"user", "assistant"}`, that are good enough."""
     texts = item.get("texts") or ()
-    return [(text["user"], text["assistant"]) for turn, text in enumerate(texts) if ratings.keep(item, turn)]
+    return [(text["user"], text["assistant"]) for turn, text in enumerate(texts) if is_good(item, turn, least)]
 
 
 def chatml(turns: Sequence[Turn], images: str, encode: Encode) -> tuple[list[int], list[int]]:

@@ -53,7 +53,10 @@ def image_size(picture: Any) -> tuple[int, int]:
     width, height = image.size
     if min(height, width) < 1:
         raise ValueError("the picture is empty")
-    return (width, height) if image.getexif().get(_ORIENTATION) in _TURNED else (height, width)
+    # Pillow reads a whole PNG file to look for EXIF behind its pixels, where there hardly ever is any.
+    has_header = image.format != "PNG" or "exif" in image.info
+    is_turned = has_header and image.getexif().get(_ORIENTATION) in _TURNED
+    return (width, height) if is_turned else (height, width)
 
 
 def load_image(picture: Any, tiling: Tiling) -> Pixels:

@@ -1,0 +1,190 @@
+"""Opening data in the layout of Hugging Face's `datasets`: saved to disk, as files, from the hub, or as a stream."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from vla.conf.vqa_datasets import VQAConfig
+from vla.data.errors import one_line
+from vla.data.vqa.sources import Table
+from vla.errors import UserError
+from vla.overwatch import initialize_overwatch
+
+overwatch = initialize_overwatch(__name__)
+
+_FORMATS = {".parquet": "parquet", ".arrow": "arrow", ".jsonl": "json", ".json": "json"}
+_SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"
+
+
+def open_tables(config: VQAConfig) -> list[Table]:
+    """
+    The configurations that `config` names, with random access.
+
+    Raises:
+        UserError: the data can't be found, or none of its configurations can be opened.
+    """
+    weights = config.weights or (1.0,) * len(config.configs)
+    opened = _open_all(config, streaming=False)
+    by_name = dict(zip(config.configs, weights, strict=True))
+    tables = [Table(name, rows, by_name.get(name, 1.0)) for name, rows in opened.items()]
+    tables = [table for table in tables if table.count]
+    if not tables:
+        raise UserError(f"{_field(config)}: there is no row in it")
+    return tables
+
+
+class Shards:
+    """
+    The shards of streamed configurations, one behind the other.
+
+    Args:
+        parts: by name, `datasets.IterableDataset`s.
+        taken: by shard, how many of its first rows are not here.
+    """
+
+    def __init__(self, parts: Mapping[str, Any], taken: Mapping[int, int] | None = None) -> None:
+        self._parts, self._taken = dict(parts), dict(taken or {})
+        self._shards = [(name, index) for name, part in parts.items() for index in range(part.num_shards)]
+
+    @property
+    def num_shards(self) -> int:
+        """See `ShardedSource`."""
+        return len(self._shards)
+
+    def open(self, shard: int, row: int) -> Iterator[Any]:
+        """See `ShardedSource`."""
+        name, index = self._shards[shard]
+        part = self._parts[name]
+        rows = part.shard(num_shards=part.num_shards, index=index)
+        first = row + self._taken.get(shard, 0)
+        rows = rows.skip(first) if first else rows
+        return (table.to_pylist()[0] for table in rows.with_format("arrow"))
+
+    def label(self, shard: int, row: int) -> str:
+        """See `ShardedSource`."""
+        name, index = self._shards[shard]
+        return f"{name}, shard {index} [{row + self._taken.get(shard, 0)}]"
+
+    def hold_out(self, count: int) -> tuple["Shards", list[Any], list[str]]:
+        """The first `count` rows with their labels, and the shards without them."""
+        items: list[Any] = []
+        labels: list[str] = []
+        taken: dict[int, int] = {}
+        for shard in range(self.num_shards):
+            rows = list(islice(self.open(shard, 0), count - len(items)))
+            labels += [self.label(shard, row) for row in range(len(rows))]
+            items += rows
+            taken[shard] = len(rows)
+            if len(items) == count:
+                break
+        return Shards(self._parts, taken), items, labels
+
+
+def open_shards(config: VQAConfig) -> Shards:
+    """
+    The configurations that `config` names, to be read from front to back.
+
+    Raises:
+        UserError: the data can't be found, or none of its configurations can be opened.
+    """
+    return Shards(_open_all(config, streaming=True))
+
+
+def _open_all(config: VQAConfig, *, streaming: bool) -> dict[str, Any]:
+    """What can be opened, by name; what can't is told and counted."""
+    if find_spec("datasets") is None:
+        raise UserError("dataset.type: 'vqa' needs the package datasets: pip install .[vqa]")
+    opened: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    for name, open_one in _openers(config, streaming).items():
+        try:
+            opened[name] = open_one()
+        except Exception as error:  # of whatever kind the library raises
+            failed[name] = f"{type(error).__name__}: {one_line(error)}"
+            overwatch.warning(f"{_field(config)}: configuration '{name}' is left out: {failed[name]}")
+    if not opened:
+        reasons = "; ".join(f"'{name}' ({reason})" for name, reason in failed.items())
+        raise UserError(f"{_field(config)}: no configuration can be opened: {reasons}")
+    if failed:
+        overwatch.warning(f"{_field(config)}: {len(failed)} of {len(failed) + len(opened)} configurations are left out")
+    return opened
+
+
+def _field(config: VQAConfig) -> str:
+    return "dataset.hub" if config.hub is not None else "dataset.root"
+
+
+def _openers(config: VQAConfig, streaming: bool) -> dict[str, Callable[[], Any]]:
+    if config.hub is not None:
+        return {name or "default": _from_hub(config, name, streaming) for name in config.configs or (None,)}
+    if config.root is None:
+        raise UserError("dataset.root: must name the folder with the data, or pass --dataset.hub with an id")
+    if not config.root.is_dir():
+        raise UserError(f"dataset.root: no such folder: {config.root}")
+    folders = [config.root / name for name in config.configs] or _folders(config.root)
+    if not folders:
+        known = ", ".join(sorted(set(_FORMATS)))
+        raise UserError(f"dataset.root: {config.root} holds neither a saved dataset nor files of {known}")
+    return {folder.name: _from_folder(folder, config.split, streaming) for folder in folders}
+
+
+def _from_hub(config: VQAConfig, name: str | None, streaming: bool) -> Callable[[], Any]:
+    def open_one() -> Any:
+        from datasets import load_dataset
+
+        assert config.hub is not None
+        return load_dataset(config.hub, name, split=config.split, streaming=streaming)
+
+    return open_one
+
+
+def _from_folder(folder: Path, split: str, streaming: bool) -> Callable[[], Any]:
+    def open_one() -> Any:
+        if (folder / _SAVED).is_file() or (folder / _SAVED_SPLITS).is_file():
+            return _saved(folder, split, streaming)
+        files = _files(folder)
+        if not files:
+            raise FileNotFoundError(f"{folder} holds neither a saved dataset nor files of {', '.join(_FORMATS)}")
+        return _load_files(files, streaming)
+
+    return open_one
+
+
+def _saved(folder: Path, split: str, streaming: bool) -> Any:
+    from datasets import load_from_disk
+
+    if not streaming:
+        found = load_from_disk(str(folder))
+        return found if (folder / _SAVED).is_file() else found[split]
+    folder = folder if (folder / _SAVED).is_file() else folder / split
+    return _load_files(_files(folder), streaming)
+
+
+def _load_files(files: Sequence[Path], streaming: bool) -> Any:
+    from datasets import load_dataset
+
+    kind = _FORMATS[files[0].suffix]
+    return load_dataset(kind, data_files={"train": [str(file) for file in files]}, split="train", streaming=streaming)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Data files of a folder, of the first format of which there are any."""
+    for suffix in _FORMATS:
+        files = sorted(folder.glob(f"*{suffix}"))
+        files = [file for file in files if file.name not in (_SAVED, _SAVED_SPLITS, "dataset_info.json")]
+        if files:
+            return files
+    return []
+
+
+def _folders(root: Path) -> list[Path]:
+    """The folders below `root` that hold data, or `root` itself."""
+    if (root / _SAVED).is_file() or (root / _SAVED_SPLITS).is_file() or _files(root):
+        return [root]
+    return sorted(folder for folder in root.iterdir() if folder.is_dir() and (_is_data(folder)))
+
+
+def _is_data(folder: Path) -> bool:
+    return (folder / _SAVED).is_file() or (folder / _SAVED_SPLITS).is_file() or bool(_files(folder))
