@@ -6,7 +6,8 @@
     python scripts/convert.py uniad-checkpoint --input ckpt.pth.tar --output runs/published-uniad
     python scripts/convert.py export --help
 
-A model of the Prismatic family becomes a run folder of Prismatic's (config.json, checkpoints/latest-checkpoint.pt).
+A model of the Prismatic family becomes a run folder of Prismatic's (config.json, checkpoints/latest-checkpoint.pt),
+OpenVLA and OpenVLA-OFT a folder in their Hugging Face layout, with dataset_statistics.json.
 Published layouts need no conversion to be read: give them to vla.load or --pretrained_checkpoint as they are.
 
 uniad-config: a configuration of UniAD's for scripts/pretrain.py; what has no counterpart is an error.

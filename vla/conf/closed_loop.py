@@ -15,7 +15,8 @@ class ClosedLoopConfig:
     """Let a policy act in the LIBERO simulator from the official initial states, and count its successes."""
 
     suite: str = "libero-object"  # libero-spatial | -object | -goal | -10 | -90
-    checkpoint: Path | None = None  # a run folder (its best checkpoint) or a checkpoint folder
+    checkpoint: Path | None = None  # a run folder (its best checkpoint), a checkpoint, or a folder in OpenVLA's layout
+    unnorm_key: str | None = None  # OpenVLA's layout: dataset whose statistics its actions are in; none: the suite's
     policy: str = "checkpoint"  # checkpoint | expert (script) | replay (recorded demonstrations) | zero | random
     tasks: tuple[int, ...] = ()  # indices in the suite; none: all
     episodes: int = 20  # per task

@@ -57,7 +57,10 @@ def run(config: ClosedLoopConfig, write_report: Callable[[Path], Path] | None = 
     trained = config.policy == "checkpoint"
     device = "cuda" if config.device == "auto" and torch.cuda.is_available() else config.device.replace("auto", "cpu")
     needed = trained or (config.policy == "replay" and config.demonstrations is None)
-    policy = Policy.load(config.checkpoint, device, config.max_batch) if needed and config.checkpoint else None
+    policy = None
+    if needed and config.checkpoint:
+        key = config.unnorm_key or suite_name(config.suite)
+        policy = Policy.load(config.checkpoint, device, config.max_batch, key)
     folder = output_folder(config, policy)
     try:
         folder.mkdir(parents=True, exist_ok=True)

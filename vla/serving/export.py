@@ -5,7 +5,11 @@ from pathlib import Path
 
 from vla.conf.convert import ExportConfig
 from vla.conf.models import ModelConfig, PrismaticConfig
+from vla.conf.models.openvla import OpenVLAConfig
 from vla.conf.pretrain import PretrainConfig
+from vla.data.dataset_statistics import dump_dataset_statistics
+from vla.data.materialize import load_processor
+from vla.data.processor import Processor
 from vla.errors import UserError
 from vla.models.base import BaseModel
 from vla.overwatch import initialize_overwatch
@@ -61,4 +65,19 @@ def _export_prismatic(config: ExportConfig, run: PretrainConfig, model: BaseMode
     )  # fmt: skip
 
 
-EXPORTERS: dict[type[ModelConfig], Exporter] = {PrismaticConfig: _export_prismatic}
+def _export_openvla(config: ExportConfig, run: PretrainConfig, model: BaseModel, folder: Path) -> Path:
+    from vla.models.vlas.openvla import OpenVLA
+    from vla.models.weights.openvla_export import write_openvla
+
+    assert isinstance(model, OpenVLA) and config.output is not None
+    if config.groups:
+        raise UserError(f"groups: OpenVLA's layout holds whole models, got {', '.join(config.groups)}")
+    processor = load_processor(folder)
+    assert isinstance(processor, Processor)
+    name = type(run.dataset).dataset_id.replace("-", "_")
+    statistics = {name: dump_dataset_statistics(processor.statistics, num_trajectories=0)}
+    step = read_manifest(folder)["global_step"]
+    return write_openvla(model, config.output, statistics, dtype=DTYPES[config.precision], step=step)
+
+
+EXPORTERS: dict[type[ModelConfig], Exporter] = {PrismaticConfig: _export_prismatic, OpenVLAConfig: _export_openvla}

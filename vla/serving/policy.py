@@ -19,6 +19,8 @@ from vla.data.processor import Processor
 from vla.evaluation.simulator.demonstrations import Demonstration
 from vla.evaluation.simulator.messages import PolicyInput
 from vla.models.base import BaseModel
+from vla.models.weights.openvla import is_openvla_folder
+from vla.serving.published import load_published
 from vla.training.checkpoint_files import read_manifest
 from vla.training.checkpoint_store import find_checkpoint
 from vla.training.inference import load_for_inference
@@ -93,12 +95,26 @@ class Policy:
         self._language: dict[str, dict[str, Tensor]] = {}
 
     @classmethod
-    def load(cls, path: Path, device: str = "cpu", max_batch: int | None = None) -> Policy:
-        """The policy of a checkpoint folder, or of a run folder's best checkpoint.
+    def load(
+        cls, path: Path, device: str = "cpu", max_batch: int | None = None, unnorm_key: str | None = None
+    ) -> Policy:
+        """The policy of a checkpoint folder, of a run folder's best checkpoint, or of a folder in OpenVLA's layout.
+
+        Args:
+            path: see above.
+            device: see `Policy`.
+            max_batch: see `Policy`.
+            unnorm_key: of a folder in OpenVLA's layout, the dataset whose statistics its actions are in.
 
         Raises:
             UserError: there is no complete checkpoint, or a published backbone that it leaves out can't be found.
         """
+        if is_openvla_folder(path):
+            config, processor, model, fingerprint = load_published(path, unnorm_key)
+            return cls(
+                config, processor, model.to(device), fingerprint=fingerprint, device=device, max_batch=max_batch,
+                name=path.name, checkpoint=path,
+            )  # fmt: skip
         folder = find_checkpoint(path, prefer="best")
         config, processor, model = load_for_inference(folder, device)
         run = folder.parents[1] if folder.parent.name == "checkpoints" else folder
