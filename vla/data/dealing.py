@@ -36,29 +36,30 @@ def deal(lengths: Integers, num_processes: int) -> Integers:
     """
     count, size = lengths.shape
     share = size // num_processes
-    # The state of a process in one number, so that the smallest one names the process and says how much it has:
-    # summed length, then the process, then the number of examples. Rows are columns here: a minimum over processes
-    # is then one of whole vectors.
-    share_bits, bits = share.bit_length(), share.bit_length() + max(1, (num_processes - 1).bit_length())
-    dtype = _smallest(int(lengths.max(initial=0)) * share + 1, bits)
-    full = np.iinfo(dtype).max
-    first = np.arange(num_processes, dtype=dtype) << share_bits
-    states = np.repeat(first[:, None], count, axis=1)
+    # The state of a process in one number, so that the smallest one says who takes the next example, and where it
+    # comes: summed length above the next place of the process. One that has its share is beyond all others. Rows are
+    # columns here: a minimum over processes is then one of whole vectors.
+    bits = max(1, (size - 1).bit_length())
+    dtype = _smallest(2 * (int(lengths.max(initial=0)) * share + 1), bits)
+    places = np.arange(size)
+    beyond = np.zeros(size, dtype=dtype)
+    beyond[share - 1 :: share] = np.iinfo(dtype).max // 2 + 1
+    rows_of_states = places // share * count
+    states = np.repeat(places[::share, None].astype(dtype), count, axis=1)
     added = np.array(lengths.T, dtype=dtype, order="C")
     added <<= bits
     added += 1
-    places = np.empty((size, count), dtype=np.int64)
+    dealt = np.empty((size, count), dtype=np.int64)
     columns, flat = np.arange(count), states.ravel()
-    for length, place in zip(added, places, strict=True):
-        state = states.min(axis=0)
-        process = (state >> share_bits) & ((1 << bits - share_bits) - 1)
-        position = state & ((1 << share_bits) - 1)
-        np.multiply(process, share, out=place)
-        place += position
+    state, where = np.empty(count, dtype=dtype), np.empty(count, dtype=np.int64)
+    for length, place in zip(added, dealt, strict=True):
+        np.minimum.reduce(states, axis=0, out=state)
+        np.bitwise_and(state, (1 << bits) - 1, out=place)
         state += length
-        state[position == share - 1] = full
-        flat[process.astype(np.int64) * count + columns] = state
-    return places.T
+        state += beyond[place]
+        np.add(rows_of_states[place], columns, out=where)
+        flat[where] = state
+    return dealt.T
 
 
 def _smallest(limit: int, bits: int) -> type[np.signedinteger]:

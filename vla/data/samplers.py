@@ -27,13 +27,14 @@ class SampleIndex(int):
     A padding sample keeps the processes in step; it is no part of the epoch and must not count in the loss.
     """
 
-    epoch: int
-    is_padding: bool
+    epoch: int = 0
+    is_padding: bool = False
 
     def __new__(cls, value: int, epoch: int = 0, is_padding: bool = False) -> "SampleIndex":
         index = super().__new__(cls, value)
         index.epoch = epoch
-        index.is_padding = is_padding
+        if is_padding:
+            index.is_padding = True
         return index
 
     def __reduce__(self) -> tuple[Any, ...]:
