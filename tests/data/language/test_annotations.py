@@ -13,7 +13,7 @@ from language_files import dialogue, write_rows
 
 from vla.data.errors import BadExample
 from vla.data.language import annotation_scan
-from vla.data.language.annotation_scan import read_annotations
+from vla.data.language.annotation_scan import num_words, read_annotations
 from vla.errors import UserError
 
 ROWS = [
@@ -60,6 +60,11 @@ def test_any_objects_have_the_right_places(rows: list[dict], ascii_only: bool) -
         found = read_annotations(path)
         assert [found.read(row) for row in range(len(found))] == rows
         assert len(found.problems) == len(rows)
+
+
+@given(st.lists(st.sampled_from([" ", "a", "bc", "\n", "\t", "\x1f", "\xa0", "\u3000", "é", "<image>"])).map("".join))
+def test_words_are_what_stands_between_spaces(text: str) -> None:
+    assert num_words(text) == len(text.split())
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def _scan(path: Path) -> Annotations:
         image = "" if problem else piece.value.get("image") or ""
         starts.append(piece.start)
         sizes.append(piece.size)
-        count = sum(len(message.split()) for message in messages)
+        count = sum(map(num_words, messages))
         words.append(count)
         marked = [message for message in messages if IMAGE_TOKEN in message]
         words_besides.append(count - sum(map(_words_less, marked)))
@@ -168,9 +168,16 @@ def _scan(path: Path) -> Annotations:
     )  # fmt: skip
 
 
+def num_words(text: str) -> int:
+    """`len(text.split())`; of usual text, words between single spaces, in a third of the time."""
+    if text.isascii() and text.isprintable() and "  " not in text and text and text == text.strip():
+        return text.count(" ") + 1
+    return len(text.split())
+
+
 def _words_less(message: str) -> int:
     """How many words fewer a text has once its image marks are deleted."""
-    return len(message.split()) - len(message.replace(IMAGE_TOKEN, "").split())
+    return num_words(message) - num_words(message.replace(IMAGE_TOKEN, ""))
 
 
 def problem_of(row: Any) -> str | None:
