@@ -1,8 +1,8 @@
 """Opening an annotation file in LLaVA's format, against `json.load` of it, as the original does in every process.
 
 The file is made up: dialogues of 1 to 8 questions, 1.2 kB a row (LLaVA v1.5's have 1.5). Every variant runs in a
-process of its own. `seconds` are of the processor; `MB` is what its memory grew by; `worker_MB` is what goes to a worker
-process that is started afresh.
+process of its own. `seconds` are of the processor; `MB` is what its memory grew by; `worker_MB` is what goes to a
+worker process that is started afresh.
 """
 
 import json
