@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributed import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.futures import Future
+from uniad_runs import UNIAD_CASES, uniad_config
 
 from vla.conf.datasets import LiberoMiniConfig
 from vla.conf.models.atlas import VGGTTinyConfig
@@ -223,6 +224,12 @@ def average_weights(dist: DistState, root: str) -> None:
     trainer = toys.toy_strategy(toys.toy_config(Path(root) / "local", strategy=LocalSGDConfig(average_every=2)), dist)
     trainer.run_training()
     save_file({name: p.detach() for name, p in trainer.model.named_parameters()}, Path(root) / f"local-{dist.rank}")
+
+
+def train_uniad(dist: DistState, root: str) -> None:
+    for name, (strategy, stage, per_device, cache) in UNIAD_CASES.items():
+        if runs_here(strategy):
+            pretrain.train(uniad_config(Path(root), name, STRATEGIES[strategy], stage, per_device, cache), dist)
 
 
 if __name__ == "__main__":

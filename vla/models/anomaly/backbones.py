@@ -78,6 +78,16 @@ class EfficientNetMaps(Part):
                 maps.append(x)
         return maps
 
+    def train(self, mode: bool = True) -> "EfficientNetMaps":
+        """Like `nn.Module.train`, but norms keep the statistics that they came with: no picture's features depend on
+        the others of its batch.
+        """
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
     def fsdp_units(self) -> list[nn.Module]:
         """See `Part`: the stages."""
         return list(self.blocks)
