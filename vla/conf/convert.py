@@ -1,4 +1,4 @@
-"""`ExportConfig`: a checkpoint written in the layout that a published code base reads."""
+"""Checkpoints written in the layout that a published code base reads, and adapters added to what they adapt."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,3 +19,16 @@ class ExportConfig:
         require("checkpoint", self.checkpoint is not None, "must name a run or checkpoint folder", self.checkpoint)
         require("output", self.output is not None, "must name a folder to write", self.output)
         require_choice(self, "precision", ("fp32", "bf16", "fp16"))
+
+
+@dataclass(frozen=True)
+class MergeConfig:
+    """Add LoRA adapters in peft's layout to the Hugging Face folder that they were trained on, tensor by tensor."""
+
+    base: Path | None = None  # folder with config.json and *.safetensors
+    adapter: Path | None = None  # folder with adapter_config.json and adapter_model.safetensors
+    output: Path | None = None  # folder to write
+
+    def __post_init__(self) -> None:
+        for name in ("base", "adapter", "output"):
+            require(name, getattr(self, name) is not None, "must name a folder", getattr(self, name))

@@ -39,6 +39,7 @@ class BaseModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.frozen_groups: frozenset[str] = frozenset()
+        self.frozen_parameters: frozenset[str] = frozenset()  # names that no stage trains: adapters do in their place
 
     @classmethod
     def find_weights(cls, config: Any) -> dict[str, str]:
@@ -62,6 +63,10 @@ class BaseModel(nn.Module):
 
     def unused_parameters(self) -> frozenset[str]:
         """Names of parameters that no forward pass uses; no stage trains them, since they would have no gradient."""
+        return frozenset()
+
+    def parameters_beside_adapters(self) -> frozenset[str]:
+        """Names of parameters that train themselves where adapters (LoRA) train the rest of their group: new ones."""
         return frozenset()
 
     def fsdp_units(self) -> list[nn.Module]:

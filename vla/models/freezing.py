@@ -40,7 +40,7 @@ def apply_stage(model: BaseModel, stage: StageConfig) -> list[GroupRow]:
         if name not in groups and name not in parts:
             raise UserError(f"trainable: must be of {', '.join((*groups, *parts))}, got {name!r}")
     chosen = frozenset().union(*(parts[name] for name in stage.trainable if name in parts))
-    unused = model.unused_parameters()
+    unused = model.unused_parameters() | model.frozen_parameters
     for name, parameter in model.named_parameters():
         trains = name in chosen or _group_of(name, groups) in stage.trainable
         parameter.requires_grad_(trains and name not in unused)

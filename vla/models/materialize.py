@@ -1,12 +1,15 @@
 """The one factory of models."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vla.conf.models.base import ModelConfig
+from vla.conf.models.lora import LoRAConfig
 from vla.conf.registry import resolve_target
 from vla.models.base import BaseModel
+from vla.models.lora import add_lora
 from vla.models.weights_source import WeightsNotFound
 
 __all__ = ["WeightsNotFound", "get_model"]
@@ -41,8 +44,16 @@ def get_model(
     given = {name: value for name, value in found.items() if value}
     if on_meta:
         with torch.device("meta"):
-            return cls(model_config, **given)
+            return _with_adapters(cls(model_config, **given), model_config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = cls(model_config, **given)
+        model = _with_adapters(cls(model_config, **given), model_config)
     return model.to(device)
+
+
+def _with_adapters(model: BaseModel, config: Any) -> BaseModel:
+    """The model with the adapters that its configuration asks for, if it is of a kind that can have any."""
+    lora: LoRAConfig | None = getattr(config, "lora", None)
+    if lora is not None and lora.rank:
+        add_lora(model, lora)
+    return model

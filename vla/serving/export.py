@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from vla.conf.convert import ExportConfig
+from vla.conf.convert import ExportConfig, MergeConfig
 from vla.conf.models import ModelConfig, PrismaticConfig
 from vla.conf.models.openvla import OpenVLAConfig
 from vla.conf.pretrain import PretrainConfig
@@ -12,6 +12,10 @@ from vla.data.materialize import load_processor
 from vla.data.processor import Processor
 from vla.errors import UserError
 from vla.models.base import BaseModel
+from vla.models.lora import adapters, merge_lora
+from vla.models.vlas.openvla import OpenVLA
+from vla.models.weights.adapters import merge_adapter, write_adapter
+from vla.models.weights.openvla import published_name
 from vla.overwatch import initialize_overwatch
 from vla.training.checkpoint_files import read_manifest
 from vla.training.checkpoint_store import find_checkpoint
@@ -39,8 +43,28 @@ def export(config: ExportConfig) -> int:
     unknown = [group for group in config.groups if group not in model.module_groups()]
     if unknown:
         raise UserError(f"groups: must be of {', '.join(model.module_groups())}, got {unknown[0]!r}")
+    if isinstance(model, OpenVLA) and any(adapters(model)):
+        towers = list(model.vision_backbone.towers)
+        lora, base = model.config.lora, model.config.weights
+        write_adapter(model, lora, config.output / "lora_adapter", lambda name: published_name(name, towers), base)
+    merge_lora(model)
     written = exporter(config, run, model, folder)
     overwatch.info(f"{folder} is written as {written}")
+    return 0
+
+
+def merge(config: MergeConfig) -> int:
+    """Add adapters to the model that they were trained on, as `config` says.
+
+    Returns:
+        Exit code, 0.
+
+    Raises:
+        UserError: the folders are incomplete, or of different models.
+    """
+    assert config.base is not None and config.adapter is not None and config.output is not None
+    count = merge_adapter(config.base, config.adapter, config.output)
+    overwatch.info(f"{count} adapters of {config.adapter} added to {config.base}: {config.output}")
     return 0
 
 
@@ -66,7 +90,6 @@ def _export_prismatic(config: ExportConfig, run: PretrainConfig, model: BaseMode
 
 
 def _export_openvla(config: ExportConfig, run: PretrainConfig, model: BaseModel, folder: Path) -> Path:
-    from vla.models.vlas.openvla import OpenVLA
     from vla.models.weights.openvla_export import write_openvla
 
     assert isinstance(model, OpenVLA) and config.output is not None

@@ -12,6 +12,7 @@ from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
 from vla.errors import UserError
 from vla.models.base import BaseModel
+from vla.models.lora import MARK, plain_name
 from vla.overwatch import initialize_overwatch
 from vla.overwatch.distributed import gather_objects
 from vla.training.checkpoint_files import CheckpointWriter, read_json, read_manifest, read_tensors
@@ -39,6 +40,15 @@ def saved_groups(config: PretrainConfig, groups: list[str]) -> list[str]:
     return [name for name in groups if name in trained or not (published and name in PUBLISHED_GROUPS)]
 
 
+def parameters_as_published(config: PretrainConfig, model: BaseModel) -> frozenset[str]:
+    """Names of parameters that stay out of checkpoints although their group is in them: adapters train in their place,
+    and they can be had again from where they came from.
+    """
+    if not config.model.pretrained or config.pretrained_checkpoint is not None:
+        return frozenset()
+    return frozenset(name for name in model.frozen_parameters if name.partition(".")[0] in PUBLISHED_GROUPS)
+
+
 def rank_file(rank: int) -> str:
     """Name of the file with what is different in every process."""
     return f"trainer/rank-{rank:05d}.safetensors"
@@ -52,10 +62,11 @@ def save_checkpoint(strategy: "TrainStrategy", folder: Path) -> None:
     """
     dist, config, state = strategy.dist, strategy.config, strategy.state
     groups = saved_groups(config, list(strategy.model.module_groups()))
+    as_published = parameters_as_published(config, strategy.model)
     with CheckpointWriter(folder, enabled=dist.is_main) as writer:
         tensors = strategy.state_dict()
         for group in groups:
-            names = [name for name, owner in strategy.owners.items() if owner == group]
+            names = [name for name, owner in strategy.owners.items() if owner == group and name not in as_published]
             writer.tensors(f"model/{group}.safetensors", {name: strategy.gather(tensors[name]) for name in names})
         writer.tensors(OPTIMIZER, gather_optimizer(strategy))
         for rank, content in enumerate(gather_objects(_rank_state(strategy), dist)):
@@ -74,6 +85,7 @@ def save_checkpoint(strategy: "TrainStrategy", folder: Path) -> None:
                 "stage": config.stage.value,
                 "groups": groups,
                 "groups_as_published": left_out,
+                "adapters_of_published": sorted({name.partition(".")[0] for name in as_published} & set(groups)),
             }  # fmt: skip
         )
 
@@ -223,27 +235,38 @@ def load_weights(model: BaseModel, folder: Path, scatter: Scatter | None = None)
         UserError: a tensor is missing, unexpected or of another shape; one line with its name.
     """
     own = dict(model.state_dict(keep_vars=True))
-    groups = list(read_manifest(folder)["groups"])
+    manifest = read_manifest(folder)
+    groups = list(manifest["groups"])
     unknown = [group for group in groups if group not in model.module_groups()]
     if unknown:
         raise UserError(f"{folder}: has a module group {unknown[0]}, the model has none of that name")
+    plain = {plain_name(name): name for name in own}  # a model with adapters takes weights of one without
+    adapters_only = manifest.get("adapters_of_published", [])
     for group in groups:
-        tensors = read_tensors(folder / "model" / f"{group}.safetensors")
-        _check_names(group, tensors, own, model.module_groups()[group], folder)
+        stored = read_tensors(folder / "model" / f"{group}.safetensors")
+        tensors = {plain.get(plain_name(name), name): value for name, value in stored.items()}
+        _check_names(tensors, own, folder)
+        may_lack = set(model.frozen_parameters) if group in adapters_only else set()
+        if not any(MARK in name for name in stored):
+            may_lack |= {name for name in own if MARK in name}  # adapters that begin now
+        _check_complete(group, tensors, own, model.module_groups()[group], folder, may_lack)
         for name, value in tensors.items():
             own[name].copy_(scatter(value, own[name]) if scatter else value)
     return groups
 
 
-def _check_names(
-    group: str, tensors: dict[str, Tensor], own: dict[str, Tensor], module: nn.Module, folder: Path
-) -> None:
+def _check_names(tensors: dict[str, Tensor], own: dict[str, Tensor], folder: Path) -> None:
     for name, value in tensors.items():
         if name not in own:
             raise UserError(f"{folder}: {name} is not in the model")
         if value.shape != own[name].shape:
             raise UserError(f"{folder}: {name} is {list(value.shape)} in the checkpoint, {list(own[name].shape)} here")
-    given = {id(own[name]) for name in tensors}
+
+
+def _check_complete(
+    group: str, tensors: dict[str, Tensor], own: dict[str, Tensor], module: nn.Module, folder: Path, may_lack: set[str]
+) -> None:
+    given = {id(own[name]) for name in (*tensors, *may_lack)}
     wanted = {id(parameter) for parameter in module.parameters()}
     for name, tensor in own.items():
         if id(tensor) in wanted - given:

@@ -21,7 +21,8 @@ def build_model(config: ModelConfig, folder: Path, seed: int = 7) -> BaseModel:
     Raises:
         UserError: the checkpoint is incomplete or of another model, or a backbone that it leaves out can't be found.
     """
-    if read_manifest(folder)["groups_as_published"]:
+    manifest = read_manifest(folder)
+    if manifest["groups_as_published"] or manifest.get("adapters_of_published"):
         model = get_model(config, seed=seed)
     elif (folder / ASSETS).is_dir():
         model = get_model(config, seed=seed, assets=folder / ASSETS)

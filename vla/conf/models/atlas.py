@@ -15,6 +15,7 @@ from vla.conf.models.components import (
     PoseGripperHeadConfig,
     VGGTConfig,
 )
+from vla.conf.models.lora import LoRAConfig
 from vla.conf.stage import ScheduleConfig, StageConfig
 
 NEW_MODULES = ("geometry_encoder", "fusion", "action_head")
@@ -64,6 +65,7 @@ class AtlasConfig(ActionModelConfig):
     )
 
     feature_precision: str = "fp32"  # fp32 | fp16: in which a frozen vision backbone's features are given and kept
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()

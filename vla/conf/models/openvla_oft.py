@@ -11,6 +11,7 @@ import draccus
 from vla.conf.checks import require, require_positive
 from vla.conf.models.base import ProcessorConfig
 from vla.conf.models.language import CausalLMConfig, LlamaTinyConfig
+from vla.conf.models.lora import LoRAConfig
 from vla.conf.models.openvla import OpenVLAConfig, published_images, tiny_stage, vla_stage
 from vla.conf.models.prismatic.base import LANGUAGE, PROJECTOR, VISION
 from vla.conf.models.vision import VisionBackboneConfig
@@ -121,6 +122,7 @@ class OpenVLAOFTConfig(OpenVLAConfig):
     num_actions: int = PLATFORMS["libero"].num_actions
     proprio_dim: int = PLATFORMS["libero"].proprio_dim  # values of the robot's state, where processor.proprio
     action_head: OFTHeadConfig = field(default_factory=L1HeadConfig)
+    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=32))
     film: bool = False  # the instruction modulates what the vision backbone sees, in every block
 
     def __post_init__(self) -> None:
@@ -192,3 +194,4 @@ class OpenVLAOFTTinyConfig(OpenVLAOFTConfig):
     finetune: StageConfig = field(default_factory=lambda: _tiny(PROJECTOR, LANGUAGE))
     full_finetune: StageConfig = field(default_factory=lambda: _tiny(VISION, PROJECTOR, LANGUAGE))
     action_head: OFTHeadConfig = field(default_factory=lambda: L1HeadConfig(hidden_dim=64))
+    lora: LoRAConfig = field(default_factory=LoRAConfig)

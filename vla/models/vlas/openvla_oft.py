@@ -16,7 +16,7 @@ from vla.batches import ActionBatch
 from vla.conf.models.openvla_oft import DiffusionHeadConfig, DiscreteHeadConfig, OpenVLAOFTConfig
 from vla.models.base import FeatureSource
 from vla.models.components.action_heads.flow_matching import draw_noise_and_time
-from vla.models.components.film import add_film, film_patches
+from vla.models.components.film import FiLMBlock, add_film, film_patches
 from vla.models.components.oft_heads import ActionModules, draw_timesteps
 from vla.models.vlas.action_text import ActionText
 from vla.models.vlas.openvla import OpenVLA, before_answers
@@ -62,6 +62,13 @@ class OpenVLAOFT(OpenVLA):
         if MODEL in (weights or {}):
             folder, towers = open_openvla((weights or {})[MODEL]).path, list(self.vision_backbone.towers)
             load_oft(self.action_head, self.vision_backbone, folder, towers)
+
+    def parameters_beside_adapters(self) -> frozenset[str]:
+        """See `BaseModel`: FiLM's."""
+        parts = [name for name, module in self.named_modules() if isinstance(module, FiLMBlock)]
+        return frozenset(
+            f"{part}.{layer}.{kind}" for part in parts for layer in ("scale", "shift") for kind in ("weight", "bias")
+        )
 
     def feature_sources(self) -> dict[str, FeatureSource]:
         """See `BaseModel`: patches by sample, unless they depend on the instruction."""

@@ -179,16 +179,23 @@ def load_openvla(model: nn.Module, folder: OpenVLAFolder, towers: list[str]) -> 
         UserError: A tensor is missing, unexpected or of another shape; one line. Nothing was loaded then.
     """
     with reading_weights(FIELD):
-        shapes = {native_name(name, towers): value for shard in _shards(folder.path) for name, value in _shapes(shard)}
+        shapes = {
+            native_name(name, towers): value for shard in shard_files(folder.path) for name, value in _shapes(shard)
+        }
         _, report = match_weights(model.state_dict(), shapes)
         if not report.exact:
             raise UserError(f"{FIELD}: {folder.path} does not fit the model: {report.describe()}")
-        for shard in _shards(folder.path):
+        for shard in shard_files(folder.path):
             tensors = {native_name(name, towers): value.float() for name, value in read_state_dict(shard).items()}
             model.load_state_dict(tensors, strict=False, assign=True)
 
 
-def _shards(folder: Path) -> list[Path]:
+def shard_files(folder: Path) -> list[Path]:
+    """The files of tensors in a folder in a Hugging Face layout.
+
+    Raises:
+        UserError: its index can't be read, or points outside of it.
+    """
     if (folder / INDEX).is_file():
         names = sorted(set(_read_json(folder / INDEX)["weight_map"].values()))
         outside = [name for name in names if Path(name).name != name]

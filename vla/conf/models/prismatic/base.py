@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from vla.conf.checks import require, require_choice
 from vla.conf.models.base import LanguageProcessorConfig, ModelConfig
 from vla.conf.models.language import CausalLMConfig, Vicuna7BConfig
+from vla.conf.models.lora import LoRAConfig
 from vla.conf.models.vision import VisionBackboneConfig
 from vla.conf.models.vision_backbones import CLIPViTL336Config
 from vla.conf.stage import ScheduleConfig, Stage, StageConfig
@@ -78,6 +79,7 @@ class VLMConfig(ModelConfig):
     llm_backbone: CausalLMConfig = field(default_factory=Vicuna7BConfig)
     arch_specifier: str = "gelu-mlp"  # linear | gelu-mlp | fused-gelu-mlp; "no-align+" in front: no align stage
     feature_precision: str = "fp32"  # fp32 | fp16: in which a frozen vision backbone's features are given and kept
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
