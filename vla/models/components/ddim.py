@@ -23,7 +23,7 @@ class DDIM:
         self.num_train_steps = num_train_steps
         steps = range(num_train_steps)
         betas = [min(1 - _kept(i + 1, num_train_steps) / _kept(i, num_train_steps), _MAX_BETA) for i in steps]
-        self.kept = (1 - torch.tensor(betas, dtype=torch.float32)).cumprod(0)  # [levels], of the signal's variance
+        self.kept = (1 - torch.tensor(betas, dtype=torch.float32, device="cpu")).cumprod(0)  # [levels], of the variance
 
     def add_noise(self, values: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Values [B, ...] with as much of `noise` (the same shape) as belongs to timesteps int64 [B]."""
