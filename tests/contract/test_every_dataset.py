@@ -10,9 +10,10 @@ from vla.conf.datasets import DatasetConfig, DatasetRegistry
 from vla.conf.models import ModelConfig, ModelRegistry
 from vla.conf.pretrain import PretrainConfig
 from vla.conf.registry import resolve_target
+from vla.conf.vqa_datasets import PackedDatasetRegistry
 from vla.data.materialize import get_datasets
 
-DATASETS = [member.dataset_id for member in DatasetRegistry]
+DATASETS = [member.dataset_id for member in (*DatasetRegistry, *PackedDatasetRegistry)]
 
 
 def dataset_config(dataset_id: str, root: Path | None) -> DatasetConfig:

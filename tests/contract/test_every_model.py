@@ -16,6 +16,7 @@ from vla.conf.models import ModelConfig, ModelRegistry
 from vla.conf.pretrain import CheckpointConfig, EvaluationConfig, LoaderConfig, PretrainConfig
 from vla.conf.render_defects import RenderDefectsConfig
 from vla.conf.stage import Stage
+from vla.conf.vqa_datasets import LlavaVQAConfig, PackingConfig
 from vla.data.defects.writing import write_dataset
 from vla.models.base import BaseModel
 from vla.models.freezing import apply_stage
@@ -53,6 +54,11 @@ def dataset_for(model: ModelConfig, folder: Path) -> DatasetConfig:
         return write_llava(folder)
     if type(model).task == "anomaly":
         return render_defects(folder)
+    if type(model).task == "vqa":
+        packing = PackingConfig(buffer_size=8, streams=1)
+        return LlavaVQAConfig(
+            root=write_llava(folder).root, validation_annotations=None, validation_fraction=0.25, packing=packing
+        )
     if not DEMONSTRATIONS:
         pytest.skip("libero-mini is not here")
     task = DEMONSTRATIONS[0].name.removesuffix("_demo.hdf5")

@@ -8,6 +8,7 @@ import pytest
 import torch
 import toys
 from llava_files import write_llava
+from nanovlm_runs import nanovlm_config
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed import GradBucket
@@ -143,6 +144,18 @@ def train_language(dist: DistState, root: str) -> None:
     for name, (strategy, batches, accumulation) in LANGUAGE_CASES.items():
         if runs_here(strategy):
             pretrain.train(language_config(Path(root), name, batches, strategy, 4 // accumulation), dist)
+
+
+NANOVLM_CASES = {
+    f"{strategy} {algorithm}": (strategy, algorithm) for strategy in RESUMED for algorithm in ("best-fit", "none")
+}
+
+
+def train_nanovlm(dist: DistState, root: str) -> None:
+    for name, (strategy, algorithm) in NANOVLM_CASES.items():
+        if runs_here(strategy):
+            config = nanovlm_config(Path(root), name, algorithm, dist.world_size, STRATEGIES[strategy])
+            pretrain.train(config, dist)
 
 
 def resume_config(root: str, name: str, strategy: str) -> PretrainConfig:

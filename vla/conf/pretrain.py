@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import vla.conf.vqa_datasets  # noqa: F401 - makes its datasets choices
 from vla.conf.checks import require, require_choice, require_nonnegative, require_positive
 from vla.conf.datasets import DatasetConfig
 from vla.conf.models import ModelConfig
@@ -11,7 +12,9 @@ from vla.conf.models.atlas import VGGTTinyConfig
 from vla.conf.stage import Stage, StageConfig
 
 TRACKERS = ("jsonl", "tensorboard", "wandb", "prismatic")
-DEFAULT_DATASETS = {"action": "libero-mini", "anomaly": "mvtec-ad", "language": "llava-v15"}  # by the model's task
+DEFAULT_DATASETS = {  # by the model's task
+    "action": "libero-mini", "anomaly": "mvtec-ad", "language": "llava-v15", "vqa": "vqa",
+}  # fmt: skip
 
 
 def default_dataset(task: str) -> DatasetConfig:

@@ -20,14 +20,21 @@ from vla.training.state import TrainerState
 PROBE_SAMPLES = 8
 
 
-def get_sampler(dataset: Any, config: PretrainConfig, dist: DistState) -> ResumableSampler:
-    """The sampler of a training run.
+def get_sampler(dataset: Any, config: PretrainConfig, dist: DistState) -> Any:
+    """The sampler of a training run; data that comes as a stream of batches gives one that is its own loader.
 
     `SplitModalitySampler` (no step mixes samples with and without images) where the dataset can tell them apart and
     `loader.split_modality` asks for it: always, or auto in a finetune stage; else `DistributedSampler`.
     """
+    stage, loader = config.stage_config, config.loader
+    if hasattr(dataset, "stream"):
+        return dataset.stream(
+            dist, global_batch_size=stage.global_batch_size, batch_size=stage.per_device_batch_size, seed=config.seed,
+            max_steps=stage.max_steps, num_workers=loader.num_workers, prefetch_factor=loader.prefetch_factor,
+            pin_memory=dist.device.startswith("cuda"),
+        )  # fmt: skip
     options: dict[str, Any] = {
-        "global_batch_size": config.stage_config.global_batch_size, "rank": dist.rank, "world_size": dist.world_size,
+        "global_batch_size": stage.global_batch_size, "rank": dist.rank, "world_size": dist.world_size,
         "seed": config.seed,
     }  # fmt: skip
     choice = config.loader.split_modality
@@ -54,13 +61,15 @@ class DataFeed:
         except ValueError as error:
             raise UserError(f"model.{config.stage.field_name}.{error}") from None
         self.sampler = get_sampler(datasets.train, config, dist)
-        self._loaders: dict[str, DataLoader] = {}  # with worker processes, which stay from epoch to epoch
+        self._loaders: dict[str, Any] = {}  # with worker processes, which stay from epoch to epoch
 
     def __enter__(self) -> "DataFeed":
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop the worker processes at once; left to the garbage collector they would take seconds to notice."""
+        if hasattr(self.sampler, "close"):
+            self.sampler.close()
         self._loaders.clear()
 
     def _make_loader(self, dataset: Any, sampler: ResumableSampler) -> DataLoader:
@@ -92,7 +101,8 @@ class DataFeed:
         The loop advances `state` between two windows.
         """
         if "train" not in self._loaders:
-            self._loaders["train"] = self._make_loader(self.datasets.train, self.sampler)
+            streams = hasattr(self.datasets.train, "stream")
+            self._loaders["train"] = self.sampler if streams else self._make_loader(self.datasets.train, self.sampler)
         while not state.finished:
             self.sampler.set_position(state.epoch, state.step_in_epoch)
             with preserved_rng(), self._clock.waiting():  # making an iterator draws a number; a resumed run makes more

@@ -18,6 +18,7 @@ EVALUATORS = {
     "action": "vla.training.evaluate_actions",
     "anomaly": "vla.training.evaluate_anomaly",
     "language": "vla.training.evaluate_language",
+    "vqa": "vla.training.evaluate_language",
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from vla.batches import ActionBatch, AnomalyBatch, Batch, LanguageBatch
+from vla.batches import IGNORE_INDEX, ActionBatch, AnomalyBatch, Batch, LanguageBatch, PackedBatch
 from vla.conf.models import ModelConfig
 
 PROPRIO_DIM = 8  # LIBERO's: position, axis-angle, two fingers
@@ -69,4 +69,29 @@ def _pictures(config: Any, batch_size: int) -> AnomalyBatch:
     )
 
 
-_MAKERS: dict[str, Callable[[Any, int], Batch]] = {"action": _actions, "anomaly": _pictures, "language": _language}
+def _packs(config: Any, batch_size: int) -> PackedBatch:
+    """Full sequences: tiles take four fifths of their places, and everything else is learned."""
+    length, per_tile = config.processor.max_length, config.tokens_per_tile
+    shape, tiles = (batch_size, length), int(0.8 * length) // (per_tile + 1)
+    is_image = torch.zeros(shape, dtype=torch.bool)
+    is_image[:, : tiles * per_tile] = True
+    return PackedBatch(
+        sample_ids=torch.arange(batch_size),
+        input_ids=torch.zeros(shape, dtype=torch.int64),
+        attention_mask=torch.ones(shape, dtype=torch.bool),
+        labels=torch.zeros(shape, dtype=torch.int64).masked_fill(is_image, IGNORE_INDEX),
+        pixel_values={
+            tower: torch.zeros(batch_size * tiles, 3, transform.size, transform.size)
+            for tower, transform in config.vision_backbone.transforms.items()
+        },
+        is_multimodal=torch.ones(batch_size, dtype=torch.bool),
+        document_ids=torch.arange(batch_size)[:, None].expand(shape).clone(),
+        position_ids=torch.arange(length).expand(shape).clone(),
+        image_mask=is_image,
+        segments=[(row, 0, length) for row in range(batch_size)],
+    )
+
+
+_MAKERS: dict[str, Callable[[Any, int], Batch]] = {
+    "action": _actions, "anomaly": _pictures, "language": _language, "vqa": _packs,
+}  # fmt: skip

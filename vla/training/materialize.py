@@ -16,6 +16,7 @@ TASKS = {
     "action": "vla.training.tasks.action:ActionTask",
     "anomaly": "vla.training.tasks.anomaly:AnomalyTask",
     "language": "vla.training.tasks.language:LanguageTask",
+    "vqa": "vla.training.tasks.language:LanguageTask",
 }
 
 

@@ -2,7 +2,7 @@
 
 from enum import Enum, unique
 
-from vla.conf.models import openvla, openvla_oft, uniad
+from vla.conf.models import nanovlm, openvla, openvla_oft, uniad
 from vla.conf.models.atlas import (
     EfficientNetSmolLM135MConfig,
     EfficientNetTinyConfig,
@@ -99,6 +99,11 @@ class ModelRegistry(Enum):
     OPENVLA_OFT_7B_ALOHA = openvla_oft.OpenVLAOFTAloha7BConfig
     OPENVLA_OFT_7B_BRIDGE = openvla_oft.OpenVLAOFTBridge7BConfig
     OPENVLA_OFT_TINY = openvla_oft.OpenVLAOFTTinyConfig
+    NANOVLM_222M = nanovlm.NanoVLM222MConfig
+    NANOVLM_230M = nanovlm.NanoVLM230MConfig
+    NANOVLM_450M = nanovlm.NanoVLM450MConfig
+    NANOVLM_460M = nanovlm.NanoVLM460MConfig
+    NANOVLM_TINY = nanovlm.NanoVLMTinyConfig
     UNIAD_EFFICIENTNET_B4 = uniad.UniADEfficientNetB4Config
     UNIAD_EFFICIENTNET_LITE0 = uniad.UniADEfficientNetLite0Config
     UNIAD_TINY = uniad.UniADTinyConfig

@@ -64,32 +64,14 @@ class NanoLMConfig(LLMConfig):
         require_positive(self, "rope_scale")
 
 
-@variant()
-class NanoLM135MConfig(NanoLMConfig):
-    """SmolLM2-135M."""
-
-    weights: str | None = "HuggingFaceTB/SmolLM2-135M-Instruct"
-    hidden_size: int = 576
-    intermediate_size: int = 1536
-    num_layers: int = 30
-    num_heads: int = 9
-    num_kv_heads: int = 3
-
-
-@variant()
-class NanoLMTinyConfig(NanoLMConfig):
-    """The same architecture over bytes with a few thousand parameters, at random."""
-
-    weights: str | None = None
-    vocab_size: int = 259
-    hidden_size: int = 64
-    intermediate_size: int = 128
-    num_layers: int = 2
-    num_heads: int = 4
-    num_kv_heads: int = 2
-    max_position: int = 512
-    tokenizer: str | None = "bytes"
-    num_extra_tokens: int = 68
+SMOLLM2_135M: dict[str, Any] = {
+    "weights": "HuggingFaceTB/SmolLM2-135M-Instruct", "hidden_size": 576, "intermediate_size": 1536, "num_layers": 30,
+    "num_heads": 9, "num_kv_heads": 3,
+}  # fmt: skip
+TINY_LM: dict[str, Any] = {  # over bytes, a few thousand parameters at random
+    "weights": None, "vocab_size": 259, "hidden_size": 64, "intermediate_size": 128, "num_layers": 2, "num_heads": 4,
+    "num_kv_heads": 2, "max_position": 512, "tokenizer": "bytes", "num_extra_tokens": 68,
+}  # fmt: skip
 
 
 def _stage(trainable: tuple[str, ...], **overrides: Any) -> StageConfig:
@@ -169,7 +151,7 @@ class NanoVLM230MConfig(NanoVLMConfig):
 
     model_id: ClassVar[str] = "nanovlm-230m"
 
-    llm_backbone: NanoLMConfig = field(default_factory=NanoLM135MConfig)
+    llm_backbone: NanoLMConfig = field(default_factory=lambda: NanoLMConfig(**SMOLLM2_135M))
 
 
 @variant()
@@ -194,7 +176,9 @@ class NanoVLM222MConfig(NanoVLMConfig):
 
     vision_backbone: VisionBackboneConfig = field(default_factory=SigLIPBase224Config)
     llm_backbone: NanoLMConfig = field(
-        default_factory=lambda: NanoLM135MConfig(weights="HuggingFaceTB/SmolLM2-135M", num_extra_tokens=0)
+        default_factory=lambda: NanoLMConfig(
+            **{**SMOLLM2_135M, "weights": "HuggingFaceTB/SmolLM2-135M", "num_extra_tokens": 0}
+        )
     )
     pixel_shuffle: int = 2
     processor: VQAProcessorConfig = field(
@@ -212,7 +196,7 @@ class NanoVLMTinyConfig(NanoVLMConfig):
 
     pretrained: bool = False
     vision_backbone: VisionBackboneConfig = field(default_factory=SigLIPTinyConfig)
-    llm_backbone: NanoLMConfig = field(default_factory=NanoLMTinyConfig)
+    llm_backbone: NanoLMConfig = field(default_factory=lambda: NanoLMConfig(**TINY_LM))
     pixel_shuffle: int = 2
     processor: VQAProcessorConfig = field(default_factory=lambda: VQAProcessorConfig(max_length=512, max_image_side=64))
     align: StageConfig = field(default_factory=lambda: _stage((PROJECTOR,), **_TINY))
