@@ -44,15 +44,17 @@ def test_fsdp_units(model: BaseModel) -> None:
 def test_stages(model: BaseModel, stage: Stage) -> None:
     config = model.registered_config.stage(stage)
     rows = {row.name: row for row in apply_stage(model, config)}
-    unused = model.unused_parameters()
+    unused, parts = model.unused_parameters(), model.module_parts()
+    chosen = {parameter for name in config.trainable for parameter in parts.get(name, ())}
     for name, parameter in model.named_parameters():
-        assert parameter.requires_grad == (name.partition(".")[0] in config.trainable and name not in unused)
+        trains = name in chosen or name.partition(".")[0] in config.trainable
+        assert parameter.requires_grad == (trains and name not in unused)
     for name, row in rows.items():
-        assert (row.trainable > 0) == (name in config.trainable)
-    assert model.frozen_groups == set(rows) - set(config.trainable)
+        assert (row.trainable > 0) == (name in config.trained_groups and row.total > 0)
+    assert model.frozen_groups == set(rows) - config.trained_groups
     model.train()
     for name, group in model.module_groups().items():
-        assert group.training == (name in config.trainable)
+        assert group.training == (name in config.trained_groups)
     assert f"{sum(row.total for row in rows.values()):,}" in format_table(list(rows.values()))
 
 
