@@ -12,6 +12,7 @@ from vla.evaluation.simulator.motion import looking_down, rotation_about
 MAX_JAW_WIDTH = 0.072  # metres: the open fingers leave 77 mm, minus clearance for the approach
 RIM_DEPTH = 0.012  # metres below the top at which a rim is held
 RIM_INSET = 0.004  # metres from the outermost points to the middle of the wall
+RIM_ROOM = 0.02  # metres from a neighbour that are enough for the outer finger
 TOP_DEPTH = 0.035  # metres below the top at which a body is held, at most half its height
 KNOB_DEPTH = 0.008  # metres below the top at which a lid's knob is held
 FINGER_FLOOR = 0.010  # metres the grip site stays above the object's bottom
@@ -182,10 +183,13 @@ def _plan_rim(env: LiberoEnv, name: str, corners: np.ndarray, rim_angle: float |
         radius = float(np.percentile((points - centre) @ outward, 98)) - RIM_INSET
         position = centre + radius * outward
         yaw = fold_yaw(angle - np.pi / 2)
-        clearance = float(np.linalg.norm(beside[:, :2] - position, axis=1).min(initial=0.15))
-        # Near side first: the arm's reach is the limit. Then room for the outer finger, then little turning.
+        clearance = float(np.linalg.norm(beside[:, :2] - position, axis=1).min(initial=RIM_ROOM))
+        # Room for the outer finger, little turning, and the near side, since the arm's reach is the limit. More room
+        # than enough is worth nothing, and of equals the left one is taken: like scenes are to give like grasps, or
+        # nobody could learn from the demonstrations where to go.
         grasp = Grasp(np.array([*position, height]), yaw, top, "rim")
-        score = clearance - 0.05 * abs(yaw) - 0.8 * (position[0] - centre[0]) - blockage(around, grasp.position, yaw)
+        score = clearance - 0.05 * abs(yaw) - 0.8 * (position[0] - centre[0]) + 0.1 * (position[1] - centre[1])
+        score -= blockage(around, grasp.position, yaw)
         if best is None or score > best[0]:
             best = (score, grasp)
     assert best is not None
