@@ -2,9 +2,10 @@
 
 The original builds the neighbour mask in Python loops in every forward pass, and its attention is not fused: products,
 softmax and the weights' average over the heads. Both variants run the same frozen backbone, transformer, jitter, loss
-and optimizer on the same pictures, and give the same loss. `reconstruction_s` is the part after the backbone.
+and optimizer on the same pictures, and give the same loss but for what dropout draws. `reconstruction_s` is the part
+after the backbone. On a CPU matrix products take most of it, in both.
 
-    python scripts/bench.py anomaly-step [--model uniad-efficientnet-b4 --steps 3]
+    python scripts/bench.py anomaly-step [--model uniad-efficientnet-b4 --steps 3 --device cpu]
 """
 
 import time
@@ -25,24 +26,25 @@ from vla.models.materialize import get_model
 ORIGINAL, OURS = "loops and unfused attention", "buffer and fused attention"
 
 
-def run(model: str = "uniad-efficientnet-b4", steps: int = 3, batch: int = 8) -> dict[str, Any]:
+def run(model: str = "uniad-efficientnet-b4", steps: int = 3, batch: int = 8, device: str = "cpu") -> dict[str, Any]:
     """Time both variants in turns, so that a change of the machine's load hits both.
 
     Args:
         model: of the UniAD family; its weights start at random.
         steps: timed steps of each variant.
         batch: pictures of a step.
+        device: cpu | cuda.
     """
     config = ModelConfig.get_choice_class(model)(pretrained=False)
     variants: dict[str, UniAD] = {}
     for name in (ORIGINAL, OURS):
-        built = get_model(config, seed=0)
+        built = get_model(config, device=device, seed=0)
         assert isinstance(built, UniAD)
         apply_stage(built, config.align)
         variants[name] = built.train()
     _as_the_original(variants[ORIGINAL])
     optimizers = {name: torch.optim.AdamW(net.reconstruction.parameters(), lr=0.0) for name, net in variants.items()}
-    data = _make_batch(config.processor.input_size, batch)
+    data = _make_batch(config.processor.input_size, batch).to(device)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
     losses = {}
     for number in range(steps + 1):
@@ -61,6 +63,8 @@ def run(model: str = "uniad-efficientnet-b4", steps: int = 3, batch: int = 8) ->
 def _step(model: UniAD, optimizer: torch.optim.Optimizer, batch: AnomalyBatch) -> tuple[float, float, float]:
     start = time.perf_counter()
     batch.features = {FEATURES: model.features_of(batch.images)}
+    if batch.images.is_cuda:
+        torch.cuda.synchronize()
     middle = time.perf_counter()
     loss = model(batch).sample_loss.mean()
     loss.backward()
@@ -81,7 +85,7 @@ def _as_the_original(model: UniAD) -> None:
     size = model.config.reconstruction.neighbor_mask.neighbor_size
 
     def rebuild(module: Any, inputs: Any) -> None:
-        module.blocked = _mask_in_loops(height, width, size)
+        module.blocked = _mask_in_loops(height, width, size).to(inputs[0].device)
 
     reconstruction.register_forward_pre_hook(rebuild)
     for layer in reconstruction.modules():
