@@ -14,10 +14,17 @@ from vla.conf.pretrain import PretrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").glob("*.yaml"))]
+
+
+def _one_line(text: str) -> str:
+    """With commands that go on in the next line, of a comment too, in one."""
+    return re.sub(r"\\\n#? *", "", text)
+
+
 COMMANDS = sorted({
     match.group(1).partition("#")[0].strip()
     for page in PAGES
-    for match in re.finditer(r"scripts/pretrain\.py( --[^`\n]+)", page.read_text(encoding="utf-8"))
+    for match in re.finditer(r"scripts/pretrain\.py( --[^`\n]+)", _one_line(page.read_text(encoding="utf-8")))
 })  # fmt: skip
 
 
