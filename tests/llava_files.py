@@ -40,7 +40,8 @@ def write_llava(root: Path, images: int = 24, texts: int = 9, **options: Any) ->
         finetune.append({"image": image, "conversations": dialogue})
     for number in range(texts):
         question, answer = SUMS[number % len(SUMS)]
-        finetune.append({"conversations": [turn("human", f"{number}. How much is {question}?"), turn("gpt", f"{answer}.")]})
+        turns = [turn("human", f"{number}. How much is {question}?"), turn("gpt", f"{answer}.")]
+        finetune.append({"conversations": turns})
     for stage, rows in (("align", align), ("finetune", finetune)):
         (root / f"{stage}.json").write_text(json.dumps(rows))
     return LlavaV15Config(

@@ -57,9 +57,7 @@ class AnomalyTask:
             sums.add("eval/loss", found.loss_sum, self.weigh(batch))
             for name, (total, weight) in found.logs.items():
                 sums.add(f"eval/{name}", total, weight)
-            results.add(
-                batch.sample_ids, batch.classes, output.anomaly_maps, batch.masks, batch.labels, batch.is_real
-            )
+            results.add(batch.sample_ids, batch.classes, output.anomaly_maps, batch.masks, batch.labels, batch.is_real)
         return sums, results
 
 
