@@ -44,7 +44,7 @@ def test_fsdp_units(model: BaseModel) -> None:
 def test_stages(model: BaseModel, stage: Stage) -> None:
     config = model.registered_config.stage(stage)
     rows = {row.name: row for row in apply_stage(model, config)}
-    unused, parts = model.unused_parameters(), model.module_parts()
+    unused, parts = model.unused_parameters() | model.frozen_parameters, model.module_parts()
     chosen = {parameter for name in config.trainable for parameter in parts.get(name, ())}
     for name, parameter in model.named_parameters():
         trains = name in chosen or name.partition(".")[0] in config.trainable
