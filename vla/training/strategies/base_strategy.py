@@ -177,13 +177,12 @@ class TrainStrategy:
                 self.train_step(window, weights)
                 self.state.advance()
                 self.monitor.log_when_due(self._counters())
-                improved = self.evaluate_when_due()
-                self.save_when_due(improved)
+                self.save_when_due(improved=self.evaluate_when_due())
                 if self.best.should_stop:
                     reason = "early stopping"
                     break
-        last = self.store.newest() if self.dist.is_main else None
-        return TrainingResult(self.state.global_step, reason, self.best.value, self.store.best(), last)
+        newest = self.store.newest() if self.dist.is_main else None
+        return TrainingResult(self.state.global_step, reason, self.best.value, self.store.best(), newest)
 
     def train_step(self, window: list[Batch], weights: WindowWeights) -> None:
         """One optimizer step on the micro-batches of `window`, as loaded."""
@@ -246,19 +245,16 @@ class TrainStrategy:
         return max(gather_objects(number, self.dist))
 
     def _counters(self) -> dict[str, float]:
-        counters: dict[str, float] = {}
-        if self.scaler.enabled:
-            counters |= {"loss_scale": self.scaler.value, "overflow_steps": self.state.overflow_steps}
-        if self.state.skipped_steps:
-            counters["skipped_steps"] = self.state.skipped_steps
-        return counters
+        skipped: dict[str, float] = {"skipped_steps": self.state.skipped_steps} if self.state.skipped_steps else {}
+        if not self.scaler.enabled:
+            return skipped
+        return {"loss_scale": self.scaler.value, "overflow_steps": self.state.overflow_steps, **skipped}
 
     # ---------------------------------------------------------------- evaluating and saving
 
     def evaluate_when_due(self) -> bool:
         """Evaluate and write the metrics, if it is time to; returns whether they are the best so far."""
-        evaluation = self.config.evaluation
-        due = Interval(evaluation.every_steps, evaluation.every_epochs).due(self.state)
+        due = Interval(self.config.evaluation.every_steps, self.config.evaluation.every_epochs).due(self.state)
         if not (self.feed.holds_out and due):
             return False
         metrics = self.evaluate()
