@@ -10,7 +10,13 @@ from safetensors.torch import save_file
 from uniad_golden import ATOL, GOLDEN, read_golden
 
 from vla.errors import UserError
-from vla.models.anomaly.backbones import EfficientNetB4Maps, EfficientNetLite0Maps, FixedPadConv2d, get_b4
+from vla.models.anomaly.backbones import (
+    EfficientNetB4Maps,
+    EfficientNetLite0Maps,
+    FixedPadConv2d,
+    channel_statistics,
+    get_b4,
+)
 from vla.models.anomaly.efficientnet_names import timm_name, to_timm_names
 from vla.models.anomaly.neck import MFCN
 from vla.torchvision_shim import prepare_torchvision
@@ -20,8 +26,14 @@ PUBLISHED = json.loads((GOLDEN / "uniad_mvtec_state_dict.json").read_text())["ba
 
 def b4(width: float = 1.4, weights: str | None = None, padding_size: int | None = 380) -> EfficientNetB4Maps:
     return EfficientNetB4Maps(
-        EasyDict(outlayers=[1, 2, 3, 4], weights=weights, width=width, padding_size=padding_size)
+        EasyDict(
+            outlayers=[1, 2, 3, 4], weights=weights, width=width, padding_size=padding_size, standardize=False
+        )  # fmt: skip
     ).eval()
+
+
+def lite0(*layers: int, standardize: bool = False) -> EfficientNetLite0Maps:
+    return EfficientNetLite0Maps(EasyDict(outlayers=list(layers), weights=None, standardize=standardize)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -113,14 +125,14 @@ def test_files_of_the_port_and_of_timm_are_read(tmp_path: Path):
 
 @pytest.mark.parametrize("layers", [(1,), (2, 3), (1, 2, 3, 4, 5)])
 def test_lite0_gives_the_maps_that_are_asked_for(layers):
-    backbone = EfficientNetLite0Maps(EasyDict(outlayers=list(layers), weights=None)).eval()
+    backbone = lite0(*layers)
     maps = backbone(torch.rand(1, 3, 64, 96))
     for features, planes, stride in zip(maps, backbone.outplanes, backbone.outstrides, strict=True):
         assert features.shape == (1, planes, 64 // stride, 96 // stride)
 
 
 def test_gradient_checkpointing_gives_the_same_gradients():
-    backbone = EfficientNetLite0Maps(EasyDict(outlayers=[1, 2], weights=None)).eval()
+    backbone = lite0(1, 2).eval()
     images, gradients = torch.rand(1, 3, 32, 32), []
     for enabled in (False, True):
         backbone.gradient_checkpointing = enabled
@@ -128,3 +140,34 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         sum(features.square().sum() for features in backbone(images)).backward()
         gradients.append(backbone.conv_stem.weight.grad.clone())
     torch.testing.assert_close(*gradients)
+
+
+def test_channels_are_standardized_by_what_norms_say():
+    """A norm that normalises its batch gives what `channel_statistics` says of it, exactly where one block is all."""
+    torch.manual_seed(0)
+    backbone = lite0(1, 2)
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 2.0)
+            torch.nn.init.normal_(module.bias)
+            module.train()
+    with torch.no_grad():
+        features = backbone(torch.rand(8, 3, 64, 64))[0]
+    mean, std = channel_statistics(backbone.blocks[0])
+    torch.testing.assert_close(features.mean((0, 2, 3)), mean, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(features.std((0, 2, 3)), std, rtol=1e-2, atol=1e-3)
+    mean, std = channel_statistics(backbone.blocks[1])  # of two blocks, the second adds to the first
+    last = [block.bn3 for block in backbone.blocks[1]]
+    torch.testing.assert_close(mean, last[0].bias + last[1].bias)
+    torch.testing.assert_close(std, (last[0].weight ** 2 + last[1].weight ** 2).sqrt())
+
+
+def test_standardized_maps_keep_their_scale_with_the_weights():
+    plain, scaled = lite0(2), lite0(2, standardize=True)
+    scaled.load_state_dict(plain.state_dict() | {k: v for k, v in scaled.state_dict().items() if k[:2] in ("me", "st")})
+    scaled.std_1.fill_(2.0)
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = (plain(images)[0] - scaled.mean_1[:, None, None]) / 2
+        torch.testing.assert_close(scaled(images)[0], expected)
+    assert {"mean_1", "std_1"} <= set(scaled.state_dict())

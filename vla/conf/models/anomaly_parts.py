@@ -46,6 +46,7 @@ class EfficientNetPartConfig(PartConfig):
     name: str = "backbone"
     outlayers: tuple[int, ...] = (1, 2, 3, 4)  # of 1 to 5: which maps
     weights: str | None = None  # local file or Hugging Face id; none: at random
+    standardize: bool = False  # bring channels to mean 0 and deviation 1, by what the backbone's norms say of them
 
     def __post_init__(self) -> None:
         increasing = bool(self.outlayers) and list(self.outlayers) == sorted(set(self.outlayers))

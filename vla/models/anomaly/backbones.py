@@ -4,7 +4,7 @@ Architecture: arXiv 1905.11946, built by timm with TensorFlow's SAME padding. Un
 as one of 380 pixels would have to be; at other sizes that is another network than timm's, which pads by the picture.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +33,25 @@ class EfficientNetMaps(Part):
 
     Args:
         network: timm's, with its weights; stages after the last map are left out.
-        outlayers: Which maps, of 1 to 5.
+        options: `outlayers`: which maps, of 1 to 5; `standardize`: see `channel_statistics`.
 
     Attributes:
         outplanes, outstrides: channels and strides of the maps.
     """
 
-    def __init__(self, network: Any, outlayers: Sequence[int]) -> None:
+    def __init__(self, network: Any, options: Any) -> None:
         super().__init__()
-        self.stages = [STAGES[layer] for layer in outlayers]
-        self.outstrides = [STRIDES[layer] for layer in outlayers]
+        self.stages = [STAGES[layer] for layer in options.outlayers]
+        self.outstrides = [STRIDES[layer] for layer in options.outlayers]
         self.outplanes = [_out_channels(network.blocks[stage]) for stage in self.stages]
         self.conv_stem, self.bn1 = network.conv_stem, network.bn1
         self.blocks = network.blocks[: self.stages[-1] + 1]
+        self.standardize = options.standardize
+        if self.standardize:  # kept with the weights: a backbone that trains does not move its own target's scale
+            for number in self.stages:
+                mean, std = channel_statistics(self.blocks[number])
+                self.register_buffer(f"mean_{number}", mean.detach().clone())
+                self.register_buffer(f"std_{number}", std.detach().clone())
         self.gradient_checkpointing = False
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -66,8 +72,12 @@ class EfficientNetMaps(Part):
             else:
                 x = stage(x)
             if number in self.stages:
-                maps.append(x)
+                maps.append(self._standardized(x, number) if self.standardize else x)
         return maps
+
+    def _standardized(self, features: Tensor, number: int) -> Tensor:
+        mean, std = getattr(self, f"mean_{number}"), getattr(self, f"std_{number}")
+        return (features - mean[:, None, None]) / std[:, None, None]
 
     def train(self, mode: bool = True) -> "EfficientNetMaps":
         """Like `nn.Module.train`, but norms keep the statistics that they came with: no picture's features depend on
@@ -102,7 +112,7 @@ class EfficientNetB4Maps(EfficientNetMaps):
         load_weights(network, options.weights, read_efficientnet_b4)
         if options.padding_size is not None:
             fix_same_padding(network, options.padding_size)
-        super().__init__(network, options.outlayers)
+        super().__init__(network, options)
 
 
 class EfficientNetLite0Maps(EfficientNetMaps):
@@ -120,7 +130,21 @@ class EfficientNetLite0Maps(EfficientNetMaps):
 
         network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         load_weights(network, options.weights, read_efficientnet)
-        super().__init__(network, options.outlayers)
+        super().__init__(network, options)
+
+
+def channel_statistics(stage: nn.Sequential) -> tuple[Tensor, Tensor]:
+    """
+    Mean and standard deviation, [C], that the channels of a stage's output have on the pictures that it was trained on,
+    as its own norms say: what each block adds has its last norm's bias as mean and its weight as deviation.
+    """
+    mean, variance = torch.zeros(()), torch.zeros(())
+    for block in stage:
+        norm = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)][-1]
+        keeps: Any = getattr(block, "has_skip", False)
+        mean = norm.bias + (mean if keeps else 0)
+        variance = norm.weight.square() + (variance if keeps else 0)
+    return mean, variance.clamp_min(1e-6).sqrt()
 
 
 def load_weights(network: nn.Module, name: str | None, read: Callable[[Path, nn.Module], dict[str, Tensor]]) -> None:
