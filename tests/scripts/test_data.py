@@ -113,7 +113,10 @@ def test_unknown_task_is_refused_in_one_line(tmp_path):
 def test_stopping_leaves_no_process_behind(tmp_path, number):
     (tmp_path / "slow").touch()
     command, environment = fake_command("--workers", "2", "--output", tmp_path)
-    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    running = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
+    )  # fmt: skip
     give_up = time.monotonic() + 60
     while len(pids := list(tmp_path.glob("pid-*"))) < 2 and time.monotonic() < give_up:
         time.sleep(0.05)
