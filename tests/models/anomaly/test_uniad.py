@@ -13,7 +13,7 @@ from vla.models.anomaly.criterion import apply_criteria
 from vla.models.anomaly.reconstruction import jitter_features
 from vla.models.anomaly.uniad import FEATURES, UniAD
 from vla.models.freezing import apply_stage
-from vla.models.materialize import get_model
+from vla.models.materialize import WeightsNotFound, get_model
 
 
 def make_batch(size: int = 3) -> AnomalyBatch:
@@ -154,3 +154,14 @@ def test_configurations_that_can_not_work(change, message):
     with pytest.raises(ValueError, match=message):
         replace(config, **change(config))
     replace(config, net=(*config.net[:2], replace(config.net[2], neighbor_mask=NeighborMaskConfig((9, 7)))))
+
+
+def test_weights_that_can_not_be_had_are_found_out_before_anything_is_built(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = UniADEfficientNetB4Config()
+    with pytest.raises(
+        WeightsNotFound, match="model.backbone_weights: 'timm/tf_efficientnet_b4.aa_in1k' .*pass --model."
+    ):
+        get_model(config)
+    with pytest.raises(WeightsNotFound, match="model.backbone_weights: '.*none.pth' does not exist"):
+        get_model(replace(config, backbone_weights=str(tmp_path / "none.pth")))
