@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from vla.conf.models import ModelConfig, PrismaticConfig
+from vla.conf.models.nanovlm import NanoVLMConfig
 from vla.conf.models.released import available_models
 from vla.conf.registry import available, choices_text
 from vla.data.language.processor import LanguageProcessor
@@ -210,9 +211,13 @@ def load(
         return _published(find_prismatic_run(path), device, precision, tokenizer, vision_weights)
     if path.exists():
         config, processor, model = load_for_inference(path, device)
+        if isinstance(config.model, NanoVLMConfig):
+            from vla.serving.nanovlm import NanoVLMSession
+
+            return NanoVLMSession(model, processor, device, precision)  # type: ignore[arg-type]
         if not isinstance(config.model, PrismaticConfig) or not isinstance(model, PrismaticVLM):
             kind = type(config.model).model_id
-            raise UserError(f"{path}: is a checkpoint of {kind}; what loads here is of the Prismatic family")
+            raise UserError(f"{path}: is a checkpoint of {kind}; what loads here is a vision-language model")
         return VLM(model, processor, device, precision)
     name = str(id_or_path)
     if name not in available_models():

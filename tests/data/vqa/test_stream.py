@@ -133,13 +133,20 @@ def test_bad_samples_are_left_out_told_and_counted(tmp_path: Path, capsys: pytes
     assert {kind: count > 0 for kind, count in stream.left_out.items()} == {
         "bad": True, "no_turns": True, "too_long": True, "too_many_images": True
     }  # fmt: skip
+    stream.close()
     text = capsys.readouterr().err
+    assert "samples that this process's streams have left out: " in text and " no_turns, " in text
     assert "left out (bad" in text and "left out (too_long" in text and "has 3 images, the most is 2" in text
     assert text.count("left out (bad") <= 6
     state = json.loads(json.dumps(stream.state_dict()))
-    again = open_stream(packed(items, streams=1, max_images_per_sample=2), batch_size=4)
-    again.load_state_dict(state)
-    assert same(take(again, 5), take(stream, 5))
+    again = [open_stream(packed(items, streams=1, max_images_per_sample=2), batch_size=4) for _ in range(2)]
+    for other in again:
+        other.load_state_dict(state)
+    take(again[0], 2)
+    state = json.loads(json.dumps(again[0].state_dict()))
+    last = open_stream(packed(items, streams=1, max_images_per_sample=2), batch_size=4)
+    last.load_state_dict(state)
+    assert same(take(last, 5), take(again[1], 7)[2:]) and last.left_out == again[1].left_out
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

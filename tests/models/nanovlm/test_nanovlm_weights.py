@@ -164,3 +164,25 @@ def test_llama_of_hugging_face(tmp_path: Path, tied: bool) -> None:
         UserError, match="pass --model.llm_backbone.hidden_size 64 --model.llm_backbone.rope_theta 5000"
     ):
         load_llama(wrong, str(tmp_path))
+
+
+def test_saved_as_published_and_uploaded(case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = case.model()
+    model.save_pretrained(tmp_path / "out")
+    again = NanoVLM.from_pretrained(tmp_path / "out")
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+    uploaded: dict[str, Any] = {}
+
+    class Hub:
+        def create_repo(self, repository: str, **options: Any) -> None:
+            uploaded["repository"] = repository, options
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> str:
+            uploaded["files"] = sorted(path.name for path in folder_path.iterdir())
+            uploaded["card"] = (folder_path / "README.md").read_text()
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert model.push_to_hub("me/small", private=True) == "https://hub/me/small"
+    assert uploaded["repository"] == ("me/small", {"private": True, "exist_ok": True})
+    assert uploaded["files"] == ["README.md", "config.json", "model.safetensors"] and "# small" in uploaded["card"]

@@ -238,7 +238,10 @@ class LlavaVQA:
             finetune_validation_annotations=config.validation_annotations,
             validation_fraction=config.validation_fraction, on_bad_example=config.on_bad_sample,
         )  # fmt: skip
-        found = select_rows(rows, Stage.FULL_FINETUNE)
+        try:
+            found = select_rows(rows, Stage.FULL_FINETUNE)
+        except UserError as error:  # of fields that are named otherwise here
+            raise type(error)(str(error).replace("dataset.finetune_", "dataset.")) from None
         validation = LlavaRows(found.validation) if found.validation else None
         return _datasets(config, model_config, processor, LlavaRows(found.train), validation, RatingsConfig())
 

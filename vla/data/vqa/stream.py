@@ -12,7 +12,10 @@ from vla.data.loader import Failure, Parcel, leave_signals_to_parent, watch_work
 from vla.data.vqa.collator import PackCollator
 from vla.data.vqa.lane import Lane
 from vla.errors import UserError
+from vla.overwatch import initialize_overwatch
 from vla.overwatch.distributed import DistState, gather_objects
+
+overwatch = initialize_overwatch(__name__)
 
 OpenLane = Callable[[int, int], Lane]  # stream, streams -> its packs from the beginning
 
@@ -171,7 +174,10 @@ class PackStream:
         self._given = state["steps"] * self.deal.per_step
 
     def close(self) -> None:
-        """Stop the workers at once."""
+        """Stop the workers at once, and tell what was left out."""
+        if self._running is not None and self.left_out:
+            counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.left_out.items()))
+            overwatch.warning(f"samples that this process's streams have left out: {counts}")
         for batches in self._running or ():
             stop = getattr(batches, "_shutdown_workers", None)
             if stop is not None:

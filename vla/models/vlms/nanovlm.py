@@ -5,6 +5,7 @@ B sequences of L tokens that hold D samples; N tiles, K tokens a tile; V rows of
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,9 +20,15 @@ from vla.models.components.document_attention import visibility
 from vla.models.components.pixel_shuffle import PixelShuffleProjector
 from vla.models.sharding import is_sharded
 from vla.models.vlms.output import LanguageOutput
-from vla.models.weights.nanovlm import load_published
+from vla.models.weights.nanovlm import (
+    CONFIG_FILE,
+    load_published,
+    read_published_config,
+    save_published,
+    upload_published,
+)
 from vla.models.weights.nanovlm_backbones import load_llama
-from vla.models.weights_source import WeightsRequest, find_weights
+from vla.models.weights_source import WeightsRequest, download_file, find_weights
 
 WHOLE = "model"  # key of the weights of a whole nanoVLM
 
@@ -66,6 +73,32 @@ class NanoVLM(BaseModel):
         if config.llm_backbone.weights is not None:
             requests.append(WeightsRequest(LANGUAGE, f"model.{LANGUAGE}.weights", config.llm_backbone.weights))
         return find_weights(requests)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path) -> "NanoVLM":
+        """
+        The model of a published folder, or of one that `save_pretrained` wrote.
+
+        Args:
+            source: Folder, or Hugging Face id.
+
+        Raises:
+            UserError: It can't be read, or isn't one.
+        """
+        folder = Path(source) if Path(source).is_dir() else Path(download_file(str(source), (CONFIG_FILE,))).parent
+        model = cls(read_published_config(folder))
+        load_published(model, source)
+        return model
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `model.safetensors` as published; see `save_published`."""
+        save_published(self, self.config, Path(folder))
+
+    def push_to_hub(self, repository: str, *, private: bool = False) -> str:
+        """Upload what `save_pretrained` writes, with a card, to the Hugging Face hub; returns the model's page."""
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return upload_published(Path(folder), repository, private=private)
 
     def module_groups(self) -> dict[str, nn.Module]:
         """See `BaseModel`."""

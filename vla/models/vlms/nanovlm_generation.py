@@ -54,7 +54,7 @@ def generate(
     attention_mask: Tensor | None = None,
     *,
     max_new_tokens: int = 5,
-    sampling: Sampling | None = None,
+    sampling: Callable[[Tensor], Tensor] | None = None,
     end_id: int | None = None,
     use_cache: bool = True,
     on_token: Callable[[Tensor], None] | None = None,
@@ -69,7 +69,7 @@ def generate(
         image_mask: bool [B, L], where the tiles' embeddings stand.
         attention_mask: bool [B, L], False at padding; None: there is none.
         max_new_tokens: Tokens to make.
-        sampling: How they are chosen.
+        sampling: How they are chosen, from scores [B, V]; None: a `Sampling`.
         end_id: Ends a sequence; what comes after it is filled with it.
         use_cache: Keep keys and values, so that each token is computed once. Beyond the model's `max_position` all
             positions turn more slowly the longer the sequence is, which kept keys can't follow: as published, results

@@ -119,7 +119,7 @@ def save_published(model: nn.Module, config: NanoVLMConfig, folder: Path) -> Non
     )
 
 
-def push_to_hub(folder: Path, repository: str, *, private: bool = False) -> str:
+def upload_published(folder: Path, repository: str, *, private: bool = False) -> str:
     """
     Upload a folder that `save_published` wrote, with a short model card; returns the model's page.
 

@@ -1,5 +1,6 @@
 """Weights of Hugging Face's SigLIP and LLaMA models into nanoVLM's backbones."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,9 @@ def _check_sizes(config: NanoLMConfig, found: Any) -> None:
     theirs = {ours: getattr(found, name) for ours, name in _LLAMA_SIZES.items()}
     rope = getattr(found, "rope_parameters", None) or {}
     theirs["rope_theta"] = rope.get("rope_theta", getattr(found, "rope_theta", None)) or config.rope_theta
-    other = {name: value for name, value in theirs.items() if getattr(config, name) != value}
+    other = {
+        name: value for name, value in theirs.items() if not math.isclose(getattr(config, name), value, rel_tol=1e-6)
+    }
     if other:
         flags = " ".join(f"--{LLM_FIELD}.{name} {str(value).lower()}" for name, value in other.items())
         raise UserError(f"{LLM_FIELD}.weights: are of other sizes than configured; for these weights pass {flags}")
