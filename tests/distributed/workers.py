@@ -9,6 +9,7 @@ import torch
 import toys
 from llava_files import write_llava
 from nanovlm_runs import nanovlm_config
+from openvla_runs import OPENVLA_CASES, openvla_config
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed import GradBucket
@@ -243,6 +244,12 @@ def train_uniad(dist: DistState, root: str) -> None:
     for name, (strategy, stage, per_device, cache) in UNIAD_CASES.items():
         if runs_here(strategy):
             pretrain.train(uniad_config(Path(root), name, STRATEGIES[strategy], stage, per_device, cache), dist)
+
+
+def train_openvla(dist: DistState, root: str) -> None:
+    for name, (kind, strategy, per_device) in OPENVLA_CASES.items():
+        if runs_here(strategy):
+            pretrain.train(openvla_config(Path(root), name, kind, STRATEGIES[strategy], per_device), dist)
 
 
 if __name__ == "__main__":

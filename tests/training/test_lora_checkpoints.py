@@ -1,6 +1,7 @@
 """Runs with adapters: they train, stop, resume to the bit, begin with weights of a model without, and are exported."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from vla.training.checkpoint import load_weights, parameters_as_published, save_
 from vla.training.checkpoint_files import read_manifest, read_tensors
 from vla.training.inference import load_for_inference
 
-pytest.importorskip("peft")
 MINI = LiberoMiniConfig(max_episodes_per_task=2)
-pytestmark = pytest.mark.skipif(not list(MINI.root.glob("*.hdf5")), reason="libero-mini is not here")  # type: ignore[union-attr]
+pytestmark = [
+    pytest.mark.skipif(not list(MINI.root.glob("*.hdf5")), reason="libero-mini is not here"),  # type: ignore[union-attr]
+    pytest.mark.skipif(find_spec("peft") is None, reason="needs the lora extra"),
+]
 RANK2 = LoRAConfig(rank=2)
 
 

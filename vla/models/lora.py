@@ -10,6 +10,7 @@ from torch import nn
 from vla.conf.models.lora import ALL_LINEAR, LoRAConfig
 from vla.errors import UserError
 from vla.models.base import BaseModel
+from vla.torchvision_shim import prepare_torchvision
 
 OUTPUT_LAYER = "lm_head"
 MARK, BASE = ".lora_", ".base_layer."  # in names of adapters' parameters, and of what they adapt
@@ -30,6 +31,7 @@ def add_lora(model: BaseModel, config: LoRAConfig) -> None:
     """
     if find_spec("peft") is None:
         raise UserError(f"model.lora.rank: {config.rank} needs peft: pip install .[lora], or pass --model.lora.rank 0")
+    prepare_torchvision()
     from peft import LoraConfig, inject_adapter_in_model
 
     names = _layers_to_adapt(model, config)

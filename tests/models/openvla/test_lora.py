@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from vla.models.weights.adapters import merge_adapter, write_adapter
 from vla.models.weights.openvla import published_name
 from vla.models.weights.openvla_export import write_openvla
 
-pytest.importorskip("peft")
+pytestmark = pytest.mark.skipif(find_spec("peft") is None, reason="needs the lora extra")
 
 RANK4 = LoRAConfig(rank=4)
 

@@ -160,6 +160,16 @@ class TestHeads:
             first = first or loss.item()
         assert loss.item() < 0.8 * first
 
+    @each_head
+    def test_what_trains_has_a_gradient(self, make_batch: Callable[..., ActionBatch], head: OFTHeadConfig) -> None:
+        model = build(action_head=head, film=True)
+        apply_stage(model, model.config.full_finetune)
+        model.train()(make_batch(model.config)).step_loss.mean().backward()
+        without = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
+        assert not without
+        unused = "llm_backbone.llm.lm_head.weight" in model.unused_parameters()
+        assert unused != isinstance(head, DiscreteHeadConfig)
+
     def test_sampling_depends_on_the_seed_alone(self, make_batch: Callable[..., ActionBatch]) -> None:
         model = build(action_head=HEADS[1])
         batch = make_batch(model.config)

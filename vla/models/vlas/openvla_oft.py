@@ -63,6 +63,14 @@ class OpenVLAOFT(OpenVLA):
             folder, towers = open_openvla((weights or {})[MODEL]).path, list(self.vision_backbone.towers)
             load_oft(self.action_head, self.vision_backbone, folder, towers)
 
+    def unused_parameters(self) -> frozenset[str]:
+        """See `BaseModel`: also the language model's output layer, unless it is asked for tokens."""
+        unused, llm = super().unused_parameters(), self.llm_backbone.llm
+        if isinstance(self.config.action_head, DiscreteHeadConfig) or llm.config.tie_word_embeddings:
+            return unused
+        output = {id(parameter) for parameter in llm.get_output_embeddings().parameters()}
+        return unused | {name for name, parameter in self.named_parameters() if id(parameter) in output}
+
     def parameters_beside_adapters(self) -> frozenset[str]:
         """See `BaseModel`: FiLM's."""
         parts = [name for name, module in self.named_modules() if isinstance(module, FiLMBlock)]
