@@ -72,7 +72,7 @@ def test_the_published_file_is_accepted_as_it_is_and_means_the_recipe(tmp_path, 
     found = cli.load(PretrainConfig, tmp_path / "mvtec.yaml")
     recipe = cli.load(PretrainConfig, RECIPE)
     data = ROOT / "tests/data/MVTec-AD"
-    dataset = MVTecADConfig(root=data, image_dir=data / "mvtec_anomaly_detection")
+    dataset = MVTecADConfig(root=data)
     named = (CriterionConfig(name="FeatureMSELoss"),)
     changes = {"run_id": None, "log_every_steps": 1, "dataset": dataset}
     assert found == replace(recipe, model=replace(recipe.model, criterion=named), **changes)
@@ -116,11 +116,13 @@ def test_other_choices_are_taken_over(tmp_path):
     content["trainer"]["lr_scheduler"] = {"type": "MultiStepLR", "kwargs": {"milestones": [4, 8], "gamma": 0.5}}
     content["criterion"].append({"name": "L1Loss", "type": "L1Loss", "kwargs": {"weight": 0.5}})
     content["net"][0]["kwargs"]["pretrained"] = False
+    content["dataset"]["image_reader"]["kwargs"]["image_dir"] = "pictures"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     values = import_config(tmp_path / "config.yaml").values
     assert values["stage"] == "full-finetune" and values["model"]["net"][0]["weights"] is None
     schedule = values["model"]["full_finetune"]["schedule"]
     assert (schedule["milestones"], schedule["gamma"]) == ([5, 9], 0.5)
+    assert values["dataset"]["image_dir"] == (tmp_path / "pictures").as_posix()
     assert values["model"]["criterion"][1] == {"type": "l1", "weight": 0.5, "name": "L1Loss"}
 
 

@@ -111,18 +111,7 @@ class _Importer:
 
     def run(self) -> Imported:
         published = self.published
-        known = (
-            "dataset",
-            "trainer",
-            "net",
-            "criterion",
-            "saver",
-            "evaluator",
-            "frozen_layers",
-            "random_seed",
-            "resume",
-        )
-        _refuse_unknown("", published, (*known, *_IGNORED))
+        _refuse_unknown("", published, (*_SECTIONS, *_IGNORED))
         stage = self._stage()
         trainer = published.trainer
         metric = published.get("evaluator", {}).get("key_metric", "mean_pixel_auc")
@@ -153,18 +142,7 @@ class _Importer:
 
     def _dataset(self) -> dict[str, Any]:
         data = self.published.dataset
-        known = (
-            "type",
-            "image_reader",
-            "train",
-            "test",
-            "input_size",
-            "pixel_mean",
-            "pixel_std",
-            "batch_size",
-            "workers",
-        )
-        _refuse_unknown("dataset", data, known)
+        _refuse_unknown("dataset", data, _DATASET)
         if data.type != "custom":
             raise UserError(f"dataset.type: must be custom (pictures with meta files), got {data.type!r}")
         train, test = (self.folder / data[split].meta_file for split in ("train", "test"))
@@ -174,10 +152,14 @@ class _Importer:
         if train.parent != test.parent:
             raise UserError("dataset.test.meta_file: must lie in the folder of dataset.train.meta_file")
         turns = {name: bool(data.train.get(name, False)) for name in ("hflip", "vflip", "rotate")}
-        return {
+        values = {
             "type": "mvtec-ad", "root": _shorten(train.parent), "train_meta": train.name, "test_meta": test.name,
-            "image_dir": _shorten(self.folder / data.image_reader.kwargs.image_dir), **turns,
+            **turns,
         }  # fmt: skip
+        images = _shorten(self.folder / data.image_reader.kwargs.image_dir)
+        if images != _shorten(train.parent / "mvtec_anomaly_detection"):  # where they are looked for anyway
+            values["image_dir"] = images
+        return values
 
     def _processor(self) -> dict[str, Any]:
         data, processor = self.published.dataset, {}
