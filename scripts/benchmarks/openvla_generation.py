@@ -59,7 +59,7 @@ def run(
     Args:
         size: tiny | small | 7b.
         chunk: actions.
-        repeats: measurements, of which the median counts.
+        repeats: measurements of every way, of which the median counts; one comes before that does not count.
         diffusion_steps: of the diffusion head; 0 leaves it out.
         device: cpu | cuda; on CUDA in bf16.
     """
@@ -74,11 +74,15 @@ def run(
         heads[f"{diffusion_steps} diffusion steps"] = DiffusionHeadConfig(width, num_inference_steps=diffusion_steps)
     for name, head in heads.items():
         ways[f"all at once, {name}"] = (oft(plain, head, shared, dtype), 1)
+    batches = {name: observation(plain, model.config.chunk_size, device, dtype) for name, (model, _) in ways.items()}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(repeats + 1):  # in turn, so that whatever else the machine does is shared by all
+        for name, (model, _) in ways.items():
+            if number < 2 or "diffusion" not in name or device != "cpu":
+                times[name].append(seconds_of(lambda model=model, name=name: model.predict(batches[name]), device))
     rows = []
-    for name, (model, queries) in ways.items():
-        batch = observation(plain, model.config.chunk_size, device, dtype)
-        count = 1 if "diffusion" in name and device == "cpu" else repeats
-        seconds = queries * median_seconds(lambda model=model, batch=batch: model.predict(batch), count, device)
+    for name, (_, queries) in ways.items():
+        seconds = queries * statistics.median(times[name][1:])
         rows.append({"name": name, "seconds_per_chunk": seconds, "actions_per_second": chunk / seconds})
     rates = {row["name"]: row["actions_per_second"] for row in rows}
     return {
@@ -122,13 +126,10 @@ def observation(config: OpenVLAConfig, chunk: int, device: str, dtype: torch.dty
     )  # fmt: skip
 
 
-def median_seconds(function: Callable[[], Any], repeats: int, device: str) -> float:
-    """Median of `repeats` calls after one that does not count; a GPU's work is waited for."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        function()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+def seconds_of(function: Callable[[], Any], device: str) -> float:
+    """Seconds of a call; a GPU's work is waited for."""
+    start = time.perf_counter()
+    function()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
