@@ -36,6 +36,7 @@ def fake_command(*words):
     [
         ("record --seed 3", "seed: must be >= 1000 (smaller ones are left to evaluations), got 3"),
         ("record --noise 2", "noise: must be within [0, 0.5], got 2.0"),
+        ("record --missed-grasps 2", "missed_grasps: must be within [0, 1], got 2.0"),
         ("record --noise-share 0", "noise_share: must be > 0 and <= 1, got 0.0"),
         ("record --noise_hold 0", "noise_hold: must be >= 1, got 0"),
         ("record --compression 10", "compression: must be within [0, 9], got 10"),

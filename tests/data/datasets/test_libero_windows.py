@@ -142,6 +142,19 @@ class TestNoops:
         assert np.array_equal(train[first]["actions"], self.actions()[[2, 3, 5, 6]].astype(np.float32))
 
 
+@pytest.mark.parametrize("alignment", ["before", "after"])
+def test_what_was_done_wrong_on_purpose_is_left_out(edit: Callable, alignment: str) -> None:
+    root = edit(lambda demo: demo.attrs.update(learn_from=5))
+    window = {"num_frames": 2, "cameras": ("agentview",), "normalization": "none"}
+    train = open_libero(root, window, observation_alignment=alignment).train
+    ref = train.episodes[1]
+    row = 5 if alignment == "before" else 4
+    assert ref.length == 4
+    assert image_tags(train[ref.first_sample]["images"]) == [[1, row, 1], [1, row, 1]], "history does not reach into it"
+    assert np.array_equal(train.episode_actions(1), episode_actions(1, 9)[5:].astype(np.float32))
+    assert image_tags(train[ref.first_sample + 1]["images"]) == [[1, row, 1], [1, row + 1, 1]]
+
+
 class TestSplit:
     def test_last_episodes_of_each_task_are_held_out(self, libero_root: Path) -> None:
         datasets = open_libero(libero_root, validation_episodes=1)

@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip("mujoco", reason="the libero extra is not installed")
 pytest.importorskip("robosuite", reason="the libero extra is not installed")
 
-from vla.evaluation.simulator.episodes import play_expert, replay, search_success
+from vla.evaluation.simulator.episodes import Disturbances, play_expert, replay, search_success
 from vla.evaluation.simulator.expert import ExpertError
 from vla.evaluation.simulator.grasping import MAX_JAW_WIDTH, boxes, cross_section, plan_grasp
-from vla.evaluation.simulator.libero_env import LiberoEnv
+from vla.evaluation.simulator.libero_env import CLOSE, OPEN, LiberoEnv
 from vla.evaluation.simulator.motion import rotation_vector
 from vla.evaluation.simulator.placing import placement_for
 from vla.evaluation.simulator.runtime import list_tasks, official_initial_states
@@ -29,11 +29,28 @@ def test_expert_puts_the_soup_in_the_basket(soup_env):
 
 
 def test_expert_recovers_from_noise_and_the_seed_decides_it(soup_env):
-    first, second = (play_expert(soup_env, seed=1003, noise=0.1) for _ in range(2))
+    first, second = (play_expert(soup_env, seed=1003, disturbances=Disturbances(0.1)) for _ in range(2))
     assert first.success
     assert np.array_equal(first.actions, second.actions)
     assert np.array_equal(first.states, second.states)
     assert not np.array_equal(first.actions, first.expert_actions)
+
+
+def test_grasp_that_misses_on_purpose_is_noticed_and_made_good(soup_env):
+    rollout = play_expert(soup_env, seed=1002, disturbances=Disturbances(missed_grasps=1.0))
+    assert rollout.success
+    gripper = rollout.actions[:, 6]
+    mistake, rest = gripper[: rollout.learn_from], gripper[rollout.learn_from :]
+    assert list(mistake[np.flatnonzero(np.diff(mistake, prepend=0))]) == [OPEN, CLOSE], "closes once, in vain"
+    assert list(rest[np.flatnonzero(np.diff(rest, prepend=0))]) == [OPEN, CLOSE, OPEN], "opens, grasps, lets go"
+    assert np.array_equal(rollout.actions, rollout.expert_actions)
+
+
+def test_share_of_episodes_with_a_missed_grasp():
+    assert not any(Disturbances().mistake(seed) for seed in range(100))
+    drawn = [Disturbances(missed_grasps=0.3).mistake(seed) for seed in range(400)]
+    assert 80 < sum(mistake is not None for mistake in drawn) < 160
+    assert drawn[:50] == [Disturbances(missed_grasps=0.3).mistake(seed) for seed in range(50)]
 
 
 def test_expert_holds_a_bowl_by_its_rim():

@@ -215,6 +215,12 @@ def test_files_older_than_a_setting_have_its_default(tmp_path, in_process):
     assert plan(tmp_path, [1])[0].finished
 
 
+def test_files_say_from_where_on_to_learn(tmp_path, in_process):
+    in_process(plan(tmp_path, [3]))
+    with h5py.File(tmp_path / "pick_up_the_thing_0_demo.hdf5") as file:
+        assert [int(file[f"data/demo_{i}"].attrs["learn_from"]) for i in range(3)] == [1000 % 3, 1001 % 3, 1002 % 3]
+
+
 def test_process_that_dies_is_replaced(tmp_path):
     recordings = plan(tmp_path, [2])
     (tmp_path / "die").touch()

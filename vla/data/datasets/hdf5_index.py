@@ -181,6 +181,7 @@ class _FileScanner:
             raise ValueError(f"cameras have images of different sizes: {sorted(shapes)}")
         states = [_finite(group, f"obs/{key}", size, total) for key, size in PROPRIO.items() if self.proprio]
         steps = kept_steps(actions, self.config.filter_noops)
+        steps = steps[steps >= int(group.attrs.get("learn_from", 0))]  # before it a mistake was made on purpose
         if alignment == "after":
             steps = steps[steps > 0]  # nothing was observed before the first action
         rows = steps - 1 if alignment == "after" else steps

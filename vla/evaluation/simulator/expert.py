@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from vla.evaluation.simulator.furniture import open_drawer, push_shut, turn_knob
 from vla.evaluation.simulator.grasping import Grasp, blockage, plan_grasp, plan_leaning, surroundings
 from vla.evaluation.simulator.joints import JointGoal, joint_goal
 from vla.evaluation.simulator.libero_env import LiberoEnv
+from vla.evaluation.simulator.mistakes import MissedGrasp
 from vla.evaluation.simulator.motion import Hand, command
 from vla.evaluation.simulator.pick_place import pick, place
 from vla.evaluation.simulator.placing import ExpertError, drawer_of, placement_for, way_out
@@ -29,8 +30,10 @@ class ScriptedExpert:
     Args:
         env: the task, just reset.
         rim_angle: where to hold a bowl, in radians; None lets the planner choose.
+        mistake: what goes wrong with the first grasp; None: nothing.
 
     Attributes:
+        erring: whether the last action was part of the mistake.
         finished: whether the script has run to its end.
         used_rim: whether it has planned to hold something by the rim.
 
@@ -38,9 +41,13 @@ class ScriptedExpert:
         ExpertError: at construction, no script for the task's goals.
     """
 
-    def __init__(self, env: LiberoEnv, rim_angle: float | None = None) -> None:
+    def __init__(
+        self, env: LiberoEnv, rim_angle: float | None = None, mistake: MissedGrasp | None = None
+    ) -> None:  # fmt: skip
         self._env = env
         self._rim_angle = rim_angle
+        self._mistake = mistake
+        self.erring = False
         self._hand = Hand(env)
         self._goals = steps_for(env)
         self._crowded = len(env.goals) > 1  # more stands in the way, also what has been put down before
@@ -74,6 +81,8 @@ class ScriptedExpert:
                 return
 
     def _pick_and_place(self, goal: list[str]) -> Iterator[np.ndarray]:
+        if self._mistake is not None and (yield from self._miss(goal, self._mistake)):
+            return
         for attempt in range(_TRIES):
             if attempt and self._crowded and self._env.inner._eval_predicate(goal):
                 return  # it slipped out of the hand, but into its place
@@ -84,6 +93,17 @@ class ScriptedExpert:
             if (yield from place(self._hand, goal[1], placement_for(self._env, goal), grasp)):
                 return
         self._gave_up = True
+
+    def _miss(self, goal: list[str], mistake: MissedGrasp) -> Generator[np.ndarray, None, bool]:
+        """Grasp where the object is not and go on for a while; whether it was caught and placed after all."""
+        self._mistake, self.erring = None, True
+        grasp, goes_to = mistake.displace(self._plan(goal, 0)), placement_for(self._env, goal)
+        self.used_rim |= grasp.kind == "rim"
+        caught = yield from pick(self._hand, goal[1], grasp, self._crowded)
+        if not caught:
+            yield from mistake.go_on(self._hand, grasp, goes_to.centre)
+        self.erring = False
+        return caught and (yield from place(self._hand, goal[1], goes_to, grasp))
 
     def _drag(self, goal: list[str]) -> Iterator[np.ndarray]:
         for _ in range(_TRIES):

@@ -64,6 +64,7 @@ def write_demo(group: h5py.Group, rollout: Rollout, model_xml: str, compression:
     group.attrs["seed"] = rollout.seed
     group.attrs["reset_state"] = rollout.reset_state
     group.attrs["success_step"] = rollout.success_step
+    group.attrs["learn_from"] = rollout.learn_from
 
 
 def portable_model(env: LiberoEnv) -> str:
@@ -118,6 +119,7 @@ def _provenance(env: LiberoEnv, task: LiberoTask) -> dict[str, Any]:
         "the current pose",
         "placements": "random seeds >= 1000 (not the official evaluation states)",
         "collector": "scripted expert with privileged state; expert_actions are those before noise was added",
+        "learn_from": "demo attribute: the steps before it belong to a mistake made on purpose; learn from those after",
         "wait_steps": WAIT_STEPS,
         "hold_steps": HOLD_STEPS,
         "arm_start_noise_rad": ARM_NOISE,

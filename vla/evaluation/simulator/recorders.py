@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -130,7 +131,9 @@ class _Process:
         context = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, make_recorder), daemon=True)
-        # The child inherits the mask: Ctrl-C is for the process that knows how to stop.
+        # The child inherits the mask: Ctrl-C is for the process that knows how to stop. The first child would bring up
+        # this helper with it, which unblocks SIGINT on its way.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process.start()
