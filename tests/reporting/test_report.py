@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vla.reporting import write_report
+from vla.reporting.history import read_history
 from vla.reporting.run_folder import read_run
 from vla.reporting.summary import count, duration, progress_note
 
@@ -112,6 +113,15 @@ def test_an_interrupted_run_says_where_it_ended(run_dir: Path) -> None:
     notes = write_report(run_dir).read_text().split("<main>")[0]
     assert "of 4: stopped early, interrupted, or still running" in notes
     assert "1 lines of metrics.jsonl can&#39;t be read" in notes
+
+
+def test_late_evaluations_have_figures_in_the_order_of_steps(run_dir: Path) -> None:
+    with (run_dir / "metrics.jsonl").open("a") as file:
+        for step, value in ((40, 0.75), (20, 0.25)):
+            file.write(json.dumps({"global_step": step, "questions/all_accuracy": value}) + "\n")
+    assert "all accuracy" in write_report(run_dir).read_text()
+    found = read_history(run_dir / "metrics.jsonl").series["questions/all_accuracy"].by_step
+    assert found.steps.tolist() == [20, 40] and found.values.tolist() == [0.25, 0.75]
 
 
 def test_max_steps_decide_before_epochs(run_dir: Path) -> None:

@@ -111,6 +111,29 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
     assert calls[0]["id"] == "abc123" and calls[1][0] == 5
 
 
+def test_late_metrics_reach_every_tracker_as_those_of_their_own_step(tmp_path, monkeypatch):
+    calls = []
+    run = types.SimpleNamespace(
+        id="a", log=lambda metrics, step=None: calls.append((step, metrics)), finish=lambda: None,
+        define_metric=lambda **options: calls.append(options),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **options: run))
+    config = replace(toy_config(tmp_path / "run"), trackers=("wandb", "tensorboard", "prismatic"))
+    trackers = Trackers(config, is_main=True)
+    trackers.write(4, {"train/loss": 1.0})
+    for step, value in ((2, 0.5), (3, 0.75)):
+        trackers.write_late(step, {"lmms_eval/a": value})
+    trackers.close()
+    assert [json.loads(line) for line in (config.run_dir / "metrics.jsonl").read_text().splitlines()][1:] == [
+        {"global_step": 2, "lmms_eval/a": 0.5}, {"global_step": 3, "lmms_eval/a": 0.75},
+    ]  # fmt: skip
+    axis = "<lmms-eval-step>"
+    assert calls[1:] == [
+        {"name": "lmms_eval/a", "step_metric": axis}, (None, {"lmms_eval/a": 0.5, axis: 2}),
+        (None, {"lmms_eval/a": 0.75, axis: 3}),
+    ]  # fmt: skip
+
+
 def test_console_lines(tmp_path, capsys):
     toy_strategy(toy_config(tmp_path / "run")).run_training()
     lines = capsys.readouterr().err.splitlines()

@@ -135,7 +135,8 @@ def run_config(folder: Path, run_id: str = "a", steps: int = 4, packing: Packing
 def metrics(config: PretrainConfig) -> list[dict[str, float]]:
     lines = (config.run_dir / "metrics.jsonl").read_text().splitlines()
     clock = ("time", "train/step_time", "train/samples_per_second", "train/data_wait")
-    return [{key: value for key, value in json.loads(line).items() if key not in clock} for line in lines]
+    rows = [json.loads(line) for line in lines]
+    return [{key: row[key] for key in row if key not in clock and "training_stats/" not in key} for row in rows]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -179,6 +180,21 @@ def test_other_ways_to_pack_train_too(packing: PackingConfig, tmp_path: Path) ->
     config = run_config(tmp_path, packing=packing)
     assert pretrain.run(config) == 0
     assert [row["global_step"] for row in metrics(config) if "train/loss" in row] == [1, 2, 3, 4]
+
+
+def test_a_run_in_bf16(tmp_path: Path) -> None:
+    """Weights stay float32; losses are near those of float32."""
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        config = run_config(tmp_path, precision, steps=2)
+        config = replace(
+            config, model=replace(config.model, full_finetune=replace(config.stage_config, precision=precision))
+        )
+        strategy = pretrain.build_strategy(config, DistState())
+        strategy.run_training()
+        assert all(value.dtype == torch.float32 for value in strategy.model.parameters())
+        losses[precision] = [row["train/loss"] for row in metrics(config) if "train/loss" in row]
+    assert losses["bf16"] != losses["fp32"] and losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
 
 
 def test_a_learning_rate_of_zero_freezes_a_group(tmp_path: Path) -> None:

@@ -201,7 +201,10 @@ def resumable_config(run_dir: Path, workers: int = 0, **stage):
 
 def metrics(run_dir: Path) -> list[dict]:
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+    return [
+        {name: value for name, value in line.items() if name not in TIMES and "training_stats/" not in name}
+        for line in lines
+    ]
 
 
 def assert_same_run(left: Path, right: Path, step: int) -> None:

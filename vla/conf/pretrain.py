@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import vla.conf.vqa_datasets  # noqa: F401 - makes its datasets choices
+from vla.conf.background import BackgroundEvaluationConfig
 from vla.conf.checks import require, require_choice, require_nonnegative, require_positive
 from vla.conf.datasets import DatasetConfig
 from vla.conf.models import ModelConfig
@@ -59,6 +60,7 @@ class EvaluationConfig:
     mode: str = "min"  # min | max
     patience: int | None = None  # evaluations without improvement after which training stops; none: never
     min_delta: float = 0.0  # smaller changes of the metric are no improvement
+    background: BackgroundEvaluationConfig = field(default_factory=BackgroundEvaluationConfig)
 
     def __post_init__(self) -> None:
         require_positive(self, "every_steps", "every_epochs", "max_batches", "patience")
@@ -86,7 +88,7 @@ class PretrainConfig:
     model: ModelConfig = field(default_factory=VGGTTinyConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)  # by default one for models of this kind
     stage: Stage = Stage.ALIGN
-    run_id: str | None = None  # name of the run's folder; none: <model>+<dataset>+<stage>+x<seed>
+    run_id: str | None = None  # the run's folder; none: <model>+<dataset>+<stage>+x<seed>; published: nanoVLM's names
     run_root_dir: Path = Path("runs")  # folder of all runs
     pretrained_checkpoint: Path | None = None  # a run or checkpoint folder to take the weights from (earlier stage)
     resume: str | None = None  # auto (the run's newest checkpoint, if any) | a checkpoint folder
@@ -130,6 +132,8 @@ class PretrainConfig:
         )  # fmt: skip
         model_task, dataset_task = type(self.model).task, type(self.dataset).task
         require("dataset.type", model_task == dataset_task, f"must be a dataset for {model_task} models", dataset_task)
+        every, rule = self.evaluation.background.every_steps, f"is for vision-language models, not {model_task} models"
+        require("evaluation.background.every_steps", every is None or model_task in ("language", "vqa"), rule, every)
 
     @property
     def stage_config(self) -> StageConfig:

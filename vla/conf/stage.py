@@ -85,6 +85,7 @@ class StageConfig:
     precision: str = "bf16"  # fp32 | bf16 | fp16 (autocast; fp16 with loss scaling)
     loss_reduction: str = "global"  # global: mean over the global batch | microbatch: mean of micro-batch means
     gradient_checkpointing: bool = False  # recompute activations in the backward pass
+    compile: bool = False  # torch.compile of the model's blocks; needs a C++ compiler, and Triton on CUDA
     cache_frozen_features: bool = True  # compute what frozen groups give for an input once, then reuse it
     strategy: StrategyConfig = field(default_factory=DDPConfig)
 

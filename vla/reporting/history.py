@@ -27,6 +27,12 @@ class Series:
         return Series(self.steps[keep], self.values[keep])
 
     @property
+    def by_step(self) -> "Series":
+        """In the order of the steps."""
+        order = np.argsort(self.steps, kind="stable")
+        return Series(self.steps[order], self.values[order])
+
+    @property
     def last(self) -> float | None:
         """The newest finite value."""
         finite = self.finite

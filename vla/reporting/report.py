@@ -19,6 +19,7 @@ from vla.reporting.run_folder import Episode, RunRecord, read_run
 _TEMPLATES = Path(__file__).parent / "templates"
 _MAX_FRAMES = 6  # moments of the episode that are shown
 _MAX_EXTRA = 24  # further logged values that get a figure
+_LATE = ("questions/", "lmms_eval/")  # of checkpoints that were evaluated in the background
 _SHOWN = {"loss", "learning_rate", "grad_norm", "samples_per_second", "data_wait", "step_time", "time", "save_time"}
 
 
@@ -92,7 +93,10 @@ def _curves(history: History) -> list[Markup]:
 
 
 def _extra_curves(history: History) -> list[Markup]:
-    """Everything else that was logged: the same name under train/ and eval/ shares a figure."""
+    """Everything else that was logged: the same name under train/ and eval/ shares a figure.
+
+    What evaluations in the background found has one of its own, in the order of steps, not of arrival.
+    """
     train, held_out = history.with_prefix("train/"), history.with_prefix("eval/")
     names = [name for name in dict.fromkeys((*train, *held_out)) if not name.startswith(tuple(_SHOWN))]
     plots = []
@@ -100,6 +104,10 @@ def _extra_curves(history: History) -> list[Markup]:
         lines = [Line("training", train[name], FIRST, smoothing=True)] if name in train else []
         lines += [Line("held out", held_out[name], SECOND, marker="o")] if name in held_out else []
         plots.append(figures.curve(name.replace("_", " "), lines, log=False))
+    late = {prefix + name: series for prefix in _LATE for name, series in history.with_prefix(prefix).items()}
+    for name, series in list(late.items())[:_MAX_EXTRA]:
+        line = Line("evaluated", series.by_step, SECOND, marker="o")
+        plots.append(figures.curve(name.replace("_", " "), [line], log=False))
     return plots
 
 

@@ -42,7 +42,8 @@ class Dialogue(PromptBuilder):
 
 
 class NanoVLMSession(VLM):
-    """A nanoVLM with its processor; used like `VLM`. A prompt that is a text is a question.
+    """A nanoVLM with its processor; used like `VLM`. A prompt that is a text is a question; it may be about a list of
+    pictures in the place of one.
 
     Args:
         model: in evaluation mode, on `device`.
@@ -53,6 +54,7 @@ class NanoVLMSession(VLM):
 
     model: Any
     processor: Any
+    sees_several_pictures = True
 
     def __init__(self, model: NanoVLM, processor: VQAProcessor, device: str = "cpu", precision: str = "fp32") -> None:
         self.model, self.processor, self.device, self.precision = model, processor, device, precision
@@ -65,7 +67,7 @@ class NanoVLMSession(VLM):
         self, images: Sequence[Picture | None], prompts: Sequence[Prompt], on_token: OnToken | None, **sampling: Any
     ) -> tuple[list[str], Tensor]:
         settings, processor = Sampling(**sampling), self.processor
-        pictures = [[] if image is None else [read_picture(image)] for image in images]
+        pictures = [[read_picture(picture) for picture in _listed(image)] for image in images]
         grids = [[processor.grid(picture) for picture in row] for row in pictures]
         rows = []
         for prompt, row in zip(prompts, grids, strict=True):
@@ -90,6 +92,12 @@ class NanoVLMSession(VLM):
             )  # fmt: skip
         assert choose.first is not None
         return [processor.decode(row) for row in tokens.tolist()], choose.first
+
+
+def _listed(image: Any) -> Sequence[Picture]:
+    if image is None:
+        return []
+    return image if isinstance(image, list | tuple) else [image]
 
 
 class _Choice:

@@ -43,20 +43,31 @@ class Picture:
 
 def run(config: QuestionsConfig) -> int:
     """The program behind `scripts/evaluate.py --questions`; returns the exit code."""
-    assert config.checkpoint is not None and config.questions is not None
-    pictures = read_pictures(config.questions, config.images)[: config.max_pictures]
+    assert config.checkpoint is not None
     folder = find_checkpoint(config.checkpoint, prefer="best")
     output = (config.output_dir or run_dir_of(folder)) / "evaluation" / (BLIND_FOLDER if config.blind else FOLDER)
     dist = initialize_distributed(config.device)
     try:
-        model = load(folder, device=dist.device)
-        answered = list(ask(model, track(pictures, "pictures"), config.max_new_tokens, blind=config.blind))
+        rows = evaluate(folder, output, config, dist.device)
     finally:
         destroy_distributed(dist)
-    rows = accuracies(answered, _majority(config))
-    write(output, rows, pictures, answered, config, folder.name)
     print(table(rows))
     return 0
+
+
+def evaluate(checkpoint: Path, output: Path, config: QuestionsConfig, device: str) -> list[KindAccuracy]:
+    """Ask the model of a checkpoint the questions of `config`, and write into `output` what it said.
+
+    Raises:
+        UserError: the file of questions or the checkpoint can't be read.
+    """
+    assert config.questions is not None
+    pictures = read_pictures(config.questions, config.images)[: config.max_pictures]
+    model = load(checkpoint, device=device)
+    answered = list(ask(model, track(pictures, "pictures"), config.max_new_tokens, blind=config.blind))
+    rows = accuracies(answered, _majority(config))
+    write(output, rows, pictures, answered, config, checkpoint.name)
+    return rows
 
 
 def read_pictures(path: Path, images: Path | None = None) -> list[Picture]:

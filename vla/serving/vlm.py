@@ -54,6 +54,8 @@ class VLM:
         >>> vlm.generate("kitchen.jpg", prompt, max_new_tokens=32)
     """
 
+    sees_several_pictures = False  # whether a list of pictures may stand in the place of one
+
     def __init__(
         self, model: PrismaticVLM, processor: LanguageProcessor, device: str = "cpu", precision: str = "fp32"
     ) -> None:

@@ -22,3 +22,17 @@ def cut_after(path: Path, step: int, key: str = "global_step") -> int:
     beside.write_text("".join(kept), encoding="utf-8")
     os.replace(beside, path)
     return dropped
+
+
+def logged_keys(path: Path, step: int, key: str = "global_step") -> set[str]:
+    """The names of everything that a metrics file holds of `step`; lines that can't be read are passed over."""
+    names: set[str] = set()
+    if path.exists():
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    row = json.loads(line)
+                    names |= set(row) if row[key] == step else set()
+                except (ValueError, KeyError, TypeError):
+                    continue
+    return names

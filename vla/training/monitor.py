@@ -1,18 +1,22 @@
 """What a run tells the world: metrics of the training steps, averaged over the log interval, and evaluations."""
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 
+from vla.batches import Batch
 from vla.conf.pretrain import PretrainConfig
 from vla.overwatch.distributed import DistState
+from vla.training.background_evaluation import Finding
 from vla.training.intervals import Interval
 from vla.training.metrics import StepClock, WeightedSums
 from vla.training.progress import ProgressDisplay
 from vla.training.state import TrainerState
+from vla.training.statistics import StepStatistics
 from vla.training.tasks.base import TaskOutput
-from vla.training.trackers import Trackers
+from vla.training.trackers import METRICS_FILE, Trackers
 
 
 class Monitor:
@@ -23,10 +27,15 @@ class Monitor:
         dist: this process; only the main one writes.
         state: where the run stands; `elapsed` is kept up to date here.
         clock: times of the steps.
+        measures: whether the task can say what a batch holds, for `statistics`.
     """
 
-    def __init__(self, config: PretrainConfig, dist: DistState, state: TrainerState, clock: StepClock) -> None:
+    def __init__(
+        self, config: PretrainConfig, dist: DistState, state: TrainerState, clock: StepClock, *, measures: bool = False
+    ) -> None:
         self.sums, self.clock = WeightedSums(), clock
+        self.statistics = StepStatistics(dist.device, enabled=measures)
+        self.metrics_file = config.run_dir / METRICS_FILE
         self.tracker_state: dict[str, Any] = {}
         self._config, self._dist, self._state = config, dist, state
         self._interval = Interval(config.log_every_steps, config.log_every_epochs)
@@ -42,7 +51,7 @@ class Monitor:
         self._progress = ProgressDisplay(
             self._state.total_steps, self._state.global_step, self._config.resolved_run_id, is_main=self._dist.is_main
         )
-        self.clock.clear()
+        self._clear_clocks()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,6 +67,11 @@ class Monitor:
             self.sums.add(name, total, count)
         self._trackers.add_micro_batch(loss, weight)
 
+    def add_window(self, task: Any, window: Iterable[Batch]) -> None:
+        """Take in what the micro-batches of a step hold, where the task can say (`measure`)."""
+        if self.statistics.enabled:
+            self.statistics.add_step([task.measure(batch) for batch in window], self.clock.waited)
+
     def add_step(self, grad_norm: float, learning_rate: float, next_learning_rate: float) -> None:
         """Take in an optimizer step: the gradient's norm before clipping, the learning rate that it used, and that of
         the next step.
@@ -72,9 +86,14 @@ class Monitor:
         if not self._interval.due(self._state):
             return
         metrics = {"learning_rate": self._learning_rate, **self.sums.means(self._dist), **extra, **self.clock.metrics()}
-        self.write({f"train/{name}": value for name, value in metrics.items()})
+        training = {f"train/{name}": value for name, value in metrics.items()}
+        self.write(training | self.statistics.gathered(self._dist))
         self.sums.clear()
+        self._clear_clocks()
+
+    def _clear_clocks(self) -> None:
         self.clock.clear()
+        self.statistics.clear()
 
     def write(self, metrics: dict[str, float]) -> None:
         """Pass `metrics` to trackers and console as those of the current step."""
@@ -82,6 +101,12 @@ class Monitor:
         head = {"epoch": self._state.fractional_epoch, "time": self._state.elapsed}
         self._trackers.write(self._state.global_step, {**head, **metrics})
         self._progress.show(self._state.global_step, metrics)
+
+    def write_found(self, findings: Iterable[Finding]) -> None:
+        """Pass on what evaluations in the background found, as metrics of the steps that were evaluated."""
+        for finding in findings:
+            self._trackers.write_late(finding.step, finding.metrics)
+            self._progress.show(finding.step, finding.metrics)
 
     def update_elapsed(self) -> None:
         """Bring `state.elapsed` up to date."""

@@ -19,11 +19,14 @@ from vla.overwatch import initialize_overwatch, log_to_file
 from vla.overwatch.distributed import DistState, broadcast_object, destroy_distributed, initialize_distributed
 from vla.training.checkpoint import load_weights
 from vla.training.checkpoint_store import find_checkpoint, resolve_resume
+from vla.training.compilation import check_compile
 from vla.training.environment import describe_environment
+from vla.training.evaluation_requests import check_background
 from vla.training.inference import build_model
 from vla.training.materialize import get_task, get_train_strategy
 from vla.training.previous_stage import start_from_previous_stage
 from vla.training.result import NonFiniteError, TrainingResult
+from vla.training.run_names import with_run_name
 from vla.training.seeding import seed_everything, set_deterministic
 from vla.training.strategies.base_strategy import TrainStrategy
 from vla.training.trackers import check_trackers
@@ -51,6 +54,7 @@ def run(config: PretrainConfig, write_report: Callable[[Path], Path] | None = No
         return _dry_run(config)
     dist = initialize_distributed(config.device)
     try:
+        config = _agreed(lambda: with_run_name(config, dist.world_size), dist)
         with _logging_to(config.run_dir):
             result = train(config, dist)
     except NonFiniteError as error:
@@ -79,6 +83,8 @@ def train(config: PretrainConfig, dist: DistState) -> TrainingResult:
 def build_strategy(config: PretrainConfig, dist: DistState) -> TrainStrategy:
     """Data, model and strategy of a run, ready to train from its start or from the checkpoint to resume."""
     check_trackers(config)
+    check_background(config)
+    check_compile(config, dist.device)
     set_deterministic(config.deterministic)
     seed_everything(config.seed)
     resume_from = _agreed(lambda: resolve_resume(config.run_dir, config.resume), dist)

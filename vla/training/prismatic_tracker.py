@@ -73,6 +73,8 @@ class PrismaticTracker:
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Averages of several steps and evaluations have no place in these files."""
 
+    write_late = write
+
     def state_dict(self) -> dict[str, Any]:
         return {"losses": list(self._losses), "step_times": list(self._times)}
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+FINISHED = ("completed", "early stopping")  # reasons to end after which there is nothing more to do
+
 
 class NonFiniteError(RuntimeError):
     """The gradient of a step is infinite or not a number."""
@@ -21,4 +23,4 @@ class TrainingResult:
     @property
     def interrupted(self) -> bool:
         """Whether there is more to do: `--resume auto` goes on."""
-        return self.reason not in ("completed", "early stopping")
+        return self.reason not in FINISHED

@@ -17,6 +17,7 @@ from vla.training.prismatic_tracker import PrismaticTracker
 overwatch = initialize_overwatch(__name__)
 
 METRICS_FILE = "metrics.jsonl"
+LATE_STEP = "<lmms-eval-step>"  # W&B: axis of evaluations in the background, as nanoVLM calls it
 
 
 class Tracker(Protocol):
@@ -24,6 +25,10 @@ class Tracker(Protocol):
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Metrics after optimizer step `step`; `epoch` and `time` (seconds of training) are among them."""
+        ...
+
+    def write_late(self, step: int, metrics: dict[str, float]) -> None:
+        """Metrics of an earlier step, found while the run went on."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -52,6 +57,8 @@ class JSONLTracker:
     def write(self, step: int, metrics: dict[str, float]) -> None:
         self._writer.write({"global_step": step, **metrics})
 
+    write_late = write
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 
@@ -71,6 +78,8 @@ class TensorBoardTracker:
     def write(self, step: int, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
+
+    write_late = write
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -109,9 +118,17 @@ class WandbTracker:
             project=config.wandb_project, entity=config.wandb_entity, name=config.resolved_run_id,
             dir=str(config.run_dir), config=_plain(config), id=state.get("run_id"), resume="allow",
         )  # fmt: skip
+        self._late: set[str] = set()
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         self._run.log(metrics, step=step)
+
+    def write_late(self, step: int, metrics: dict[str, float]) -> None:
+        """It takes no step before its newest one: late metrics have an axis of their own, under its published name."""
+        for name in metrics.keys() - self._late:
+            self._run.define_metric(name=name, step_metric=LATE_STEP)
+        self._late |= metrics.keys()
+        self._run.log({**metrics, LATE_STEP: step})
 
     def state_dict(self) -> dict[str, Any]:
         return {"run_id": self._run.id}
@@ -164,6 +181,11 @@ class Trackers:
         """Pass metrics on to every tracker."""
         for tracker in self._trackers.values():
             tracker.write(step, metrics)
+
+    def write_late(self, step: int, metrics: dict[str, float]) -> None:
+        """Pass metrics of an earlier step on to every tracker."""
+        for tracker in self._trackers.values():
+            tracker.write_late(step, metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """State by tracker, as JSON values."""

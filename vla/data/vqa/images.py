@@ -131,3 +131,32 @@ def _cut(pictures: Tensor, tile: int, whole: bool) -> Tensor:
         small = F.interpolate(pictures, size=(tile, tile), mode="bilinear", antialias=True, align_corners=False)
         tiles = torch.cat([small[:, None], tiles], dim=1)
     return tiles.flatten(0, 1)
+
+
+def images_per_document(
+    pictures: Mapping[str, Tensor], document_ids: Tensor, image_mask: Tensor, num_documents: int, *, whole: bool = True
+) -> Tensor:
+    """
+    How many pictures each sample of a batch is about.
+
+    Args:
+        pictures: what `batch_images` gave.
+        document_ids: int64 [B, L], see `PackedBatch`.
+        image_mask: bool [B, L], where the tiles' embeddings stand, tile after tile.
+        num_documents: D.
+        whole: whether a picture of several tiles is also one tile, before them.
+
+    Returns:
+        int64 [D].
+    """
+    order = pictures[ORDER]
+    if not len(order):
+        return torch.zeros(num_documents, dtype=torch.int64)
+    begins_picture: list[bool] = []  # of every tile, grid after grid
+    for name in sorted(name for name in pictures if name != ORDER):
+        rows, _, columns = name.partition("x")
+        count = num_tiles((int(rows), int(columns)), whole=whole)
+        begins_picture += [True, *[False] * (count - 1)] * len(pictures[name])
+    places = document_ids[image_mask]
+    of_tiles = places[:: len(places) // len(order)]
+    return torch.bincount(of_tiles[torch.tensor(begins_picture)[order]], minlength=num_documents)

@@ -1,23 +1,22 @@
-"""`TrainStrategy`: the one training loop, and the hooks that a parallelism fills. As it stands it is one process."""
+"""`TrainStrategy`: the one training loop, one process as it stands; a parallelism fills `StrategyHooks`."""
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from vla.batches import Batch
-from vla.conf.pretrain import PretrainConfig
 from vla.data.materialize import Datasets
 from vla.errors import UserError
-from vla.models.base import BaseModel, FeatureSource, ModelOutput
+from vla.models.base import FeatureSource
 from vla.overwatch import initialize_overwatch
-from vla.overwatch.distributed import DistState, gather_objects
+from vla.overwatch.distributed import gather_objects
+from vla.training.background_evaluation import BackgroundEvaluation
 from vla.training.checkpoint import restore_checkpoint, save_checkpoint
 from vla.training.checkpoint_store import CheckpointStore
+from vla.training.compilation import compile_blocks
 from vla.training.data_feed import DataFeed
 from vla.training.early_stopping import BestMetric
 from vla.training.feature_cache import FeatureCache, frozen_sources, keep_on_disk
@@ -26,86 +25,27 @@ from vla.training.metrics import StepClock
 from vla.training.monitor import Monitor
 from vla.training.optim import freeze_multiplied_by_zero, get_optimizer, lr_scale, parameter_owners
 from vla.training.precision import LossScaler, autocast_context
-from vla.training.result import NonFiniteError, TrainingResult
+from vla.training.result import FINISHED, NonFiniteError, TrainingResult
 from vla.training.schedules import get_schedule, set_learning_rate
 from vla.training.seeding import preserved_rng, seed_everything
 from vla.training.signals import StopSignals
 from vla.training.state import TrainerState
+from vla.training.statistics import FORWARD_BACKWARD, POST_PROCESS
+from vla.training.strategies.hooks import StrategyHooks
 from vla.training.tasks.base import Task
 from vla.training.window import WindowWeights, weigh_window
 
 overwatch = initialize_overwatch(__name__)
 
-Result = TypeVar("Result")
 
-
-class TrainStrategy:
-    """Trains a model. Subclasses spread it over processes by overriding hooks, never the loop.
+class TrainStrategy(StrategyHooks):
+    """Trains a model. Subclasses spread it over processes by overriding `StrategyHooks`, never the loop.
 
     Args:
         config: the run; `config.stage_config` holds its hyper-parameters.
         model: stage applied: frozen groups are frozen.
         dist: this process.
     """
-
-    shards_parameters = False  # whether a process can run no part of the model without the others
-
-    def __init__(self, config: PretrainConfig, model: BaseModel, dist: DistState) -> None:
-        self.config, self.stage, self.model, self.dist = config, config.stage_config, model, dist
-
-    # ---------------------------------------------------------------- hooks
-
-    def wrap_model(self) -> None:
-        """Put the model where it runs. Afterwards `self.model` still is the model, with parameters in place."""
-        self.model.to(self.dist.device)
-
-    def forward(self, batch: Batch) -> ModelOutput:
-        """The model's forward pass."""
-        return self.model(batch)
-
-    def call(self, function: Callable[..., Result], *args: Any) -> Result:
-        """Run a function that uses the model otherwise than by `forward`."""
-        return function(*args)
-
-    def forward_context(self, sync: bool) -> AbstractContextManager:
-        """Around forward and backward pass of a micro-batch; with `sync` the gradients are averaged at its end."""
-        return nullcontext()
-
-    def backward(self, loss: Tensor) -> None:
-        """Backpropagate the loss of a micro-batch."""
-        self.scaler.scale(loss).backward()
-
-    def clip_grad_norm(self, max_norm: float | None) -> float:
-        """Clip the gradient to `max_norm`, if any; returns its norm before, over all parameters."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        self.scaler.unscale(parameter.grad for parameter in parameters)
-        norm = self.gather(torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters]))
-        if max_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm.to(self.dist.device))
-        return norm.item()
-
-    def optimizer_step(self) -> None:
-        """Update the parameters."""
-        self.optimizer.step()
-
-    def gather(self, tensor: Tensor) -> Tensor:
-        """A tensor of this process (weight, optimizer state, norm) as the whole one, on the host.
-
-        All processes call it, in the same order.
-        """
-        return tensor.detach().cpu()
-
-    def scatter(self, whole: Tensor, like: Tensor) -> Tensor:
-        """The inverse of `gather`: this process's part of `whole`, placed like `like`."""
-        return whole.to(like.device)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Weights and buffers by name as this process holds them; `gather` makes them whole."""
-        return self.model.state_dict(keep_vars=True)
-
-    def inference_model(self) -> Any:
-        """What a task evaluates: called like the model, with the model's methods."""
-        return self.model
 
     # ---------------------------------------------------------------- set-up
 
@@ -123,6 +63,8 @@ class TrainStrategy:
         self.owners = parameter_owners(self.model)
         if stage.gradient_checkpointing:
             self.model.set_gradient_checkpointing(True)
+        if stage.compile:
+            compile_blocks(self.model)
         self.wrap_model()
         self.optimizer = get_optimizer(self.model, stage, self.owners, dist.world_size)
         self.scaler = LossScaler(enabled=stage.precision == "fp16")
@@ -131,7 +73,8 @@ class TrainStrategy:
         steps_per_epoch = self.feed.steps_per_epoch
         self.state = TrainerState(stage.max_steps or stage.epochs * steps_per_epoch, steps_per_epoch)
         self.schedule = get_schedule(stage.schedule, self.state.total_steps, steps_per_epoch)
-        self.monitor = Monitor(config, dist, self.state, clock)
+        self.monitor = Monitor(config, dist, self.state, clock, measures=hasattr(task, "measure"))
+        self.background = BackgroundEvaluation(config, self.state, self.monitor.metrics_file, is_main=dist.is_main)
         self.best = BestMetric(config.evaluation)
         self.store = CheckpointStore(config.run_dir, config.checkpoint)
         self._saved_step: int | None = None
@@ -167,7 +110,7 @@ class TrainStrategy:
         """
         reason = "completed"
         self.model.train()
-        with StopSignals() as signals, self.monitor, self.feed:
+        with StopSignals() as signals, self.monitor, self.feed, self.background:
             for window in self.feed.windows(self.state):
                 weights = weigh_window(self.task, window, self.stage.loss_reduction, signals.stop_requested, self.dist)
                 if weights.stop:  # a signal to any process reaches all of them at the same step
@@ -178,9 +121,13 @@ class TrainStrategy:
                 self.state.advance()
                 self.monitor.log_when_due(self._counters())
                 self.save_when_due(improved=self.evaluate_when_due())
+                self.evaluate_in_background()
                 if self.best.should_stop:
                     reason = "early stopping"
                     break
+            if reason in FINISHED:
+                self.background.wait(lambda: signals.stop_requested)
+            self.monitor.write_found(self.background.found())
         newest = self.store.newest() if self.dist.is_main else None
         return TrainingResult(self.state.global_step, reason, self.best.value, self.store.best(), newest)
 
@@ -189,8 +136,11 @@ class TrainStrategy:
         with self.monitor.clock.working(self.feed.samples_in_step(self.state.step_in_epoch)):
             set_learning_rate(self.optimizer, self.schedule(self.state.global_step))
             if weights.total:
-                self.accumulate(window, weights)
-                self.update()
+                with self.monitor.statistics.phase(FORWARD_BACKWARD):
+                    self.accumulate(window, weights)
+                with self.monitor.statistics.phase(POST_PROCESS):
+                    self.update()
+                self.monitor.add_window(self.task, window)
             else:  # nothing but padding and masked values: there is no mean of nothing
                 self.state.skipped_steps += 1
                 overwatch.warning(f"step {self.state.global_step}: no value to learn from, skipped")
@@ -276,6 +226,13 @@ class TrainStrategy:
             metrics = self.task.evaluate(self.inference_model(), batches, self.dist)
         self.model.train()
         return metrics
+
+    def evaluate_in_background(self) -> None:
+        """Hand a checkpoint to the processes that evaluate, if it is time to; write what they have found by now."""
+        if self.background.due():
+            self.save()
+            self.background.submit(self.store.path(self.state.global_step))
+        self.monitor.write_found(self.background.found())
 
     def save_when_due(self, improved: bool) -> None:
         """Save if it is time to, or if the last evaluation was the best, or the last of all."""

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vla.batches import IGNORE_INDEX, LanguageBatch
+from vla.batches import IGNORE_INDEX, LanguageBatch, PackedBatch
+from vla.data.vqa.images import ORDER, images_per_document
 from vla.overwatch.distributed import DistState
 from vla.training.metrics import WeightedSums
 from vla.training.tasks.base import TaskOutput, looks_at_images
@@ -28,6 +29,15 @@ class LanguageTask:
 
     def weigh(self, batch: LanguageBatch) -> Tensor:
         return (batch.labels[:, 1:] != IGNORE_INDEX).sum()  # nothing comes before the first token to predict it from
+
+    def measure(self, batch: LanguageBatch) -> dict[str, list[float]]:
+        """What `batch`, as loaded, holds: `tokens` that are no padding, and the images of every sample."""
+        images = batch.is_multimodal
+        if isinstance(batch, PackedBatch) and ORDER in batch.pixel_values:
+            images = images_per_document(
+                batch.pixel_values, batch.document_ids, batch.image_mask, len(batch), whole=self.processor.whole
+            )
+        return {"tokens": [float(batch.attention_mask.sum())], "images_per_sample": images.double().tolist()}
 
     def prepare(self, batch: LanguageBatch, device: torch.device | str) -> LanguageBatch:
         batch = batch.to(device)
