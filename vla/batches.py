@@ -51,6 +51,7 @@ class ActionBatch(Batch):
     action_mask: Tensor  # bool [B, chunk]; False past the end of the episode and for padding samples
     proprio: Tensor | None = None  # float32 [B, proprio_dim], normalised
     rng_seeds: Tensor | None = None  # int64 [B], f(run seed, epoch, sample): noise that doesn't depend on the batching
+    augmentation_seeds: Tensor | None = None  # int64 [B], where images are to be augmented; else None
     features: dict[str, Tensor] = field(default_factory=dict)  # what frozen module groups give for this batch
 
 

@@ -57,6 +57,10 @@ FLAGS = {
     "--model.action_head.type flow --model.action_head.num_heads 7": (
         "model.action_head.num_heads: must divide hidden_dim (256), got 7"
     ),
+    "--model.processor.augmentation true --feature_cache.dir kept": (
+        "feature_cache.dir: must be none with model.processor.augmentation: what is seen differs in every epoch, got "
+        "'kept'"
+    ),
     "--seed abc": "seed: must be an integer, got 'abc'",
     "--seed 1.5": "seed: must be an integer, got '1.5'",
     "--seed 1e3": "seed: must be an integer, got '1e3'",

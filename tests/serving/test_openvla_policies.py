@@ -19,10 +19,11 @@ from vla.data.dataset_statistics import STATISTICS_FILE
 from vla.errors import UserError
 from vla.evaluation.simulator.audit import check_contract
 from vla.evaluation.simulator.messages import Episode, PolicyInput
+from vla.evaluation.simulator.protocol import PUBLISHED_IMAGE_SIZE
 from vla.serving.closed_loop import ClosedLoop
 from vla.serving.export import export
 from vla.serving.policy import Policy
-from vla.serving.preparation import stored_image_size
+from vla.serving.preparation import make_protocol, stored_image_size
 from vla.serving.preprocessing_check import check_preprocessing
 from vla.training import pretrain
 
@@ -33,8 +34,9 @@ pytestmark = pytest.mark.skipif(not list(MINI.root.glob("*.hdf5")), reason="libe
 
 @pytest.fixture(scope="module", params=MODELS)
 def run_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one step."""
+    """A run of one step, on augmented images as published; a policy sees none."""
     model = ModelConfig.get_choice_class(request.param)()
+    model = replace(model, processor=replace(model.processor, augmentation=True))
     budget = {"max_steps": 1, "global_batch_size": 2, "per_device_batch_size": 2}
     model = replace(model, full_finetune=replace(model.full_finetune, **budget))
     config = PretrainConfig(
@@ -75,6 +77,18 @@ def test_the_simulator_means_the_same(policy: Policy) -> None:
 def test_evaluation_prepares_as_training_does(policy: Policy) -> None:
     check = check_preprocessing(policy)
     assert check.status == "passed", check.detail
+
+
+def test_the_protocol_is_the_published_one(policy: Policy) -> None:
+    horizons = {"spatial": 220, "object": 280, "goal": 300, "10": 520, "90": 400}
+    for suite, horizon in horizons.items():
+        protocol = make_protocol(ClosedLoopConfig(checkpoint=policy.checkpoint, suite=f"libero-{suite}"), policy)
+        assert (protocol.horizon, protocol.wait_steps, protocol.seed) == (horizon, 10, 0)
+        assert (protocol.orientation, protocol.execute_steps) == ("rotate_180", policy.chunk_size)
+        assert protocol.cameras == (("agentview", "eye_in_hand") if policy.chunk_size == 8 else ("agentview",))
+    seen = policy.processor.config
+    assert (seen.jpeg_quality, seen.resize, seen.center_crop) == (95, "lanczos3", 0.9)
+    assert PUBLISHED_IMAGE_SIZE == 256 and protocol.image_size == 128  # as the pictures that it learned from
 
 
 def test_an_exported_folder_acts_like_the_run(run_dir: Path, policy: Policy, tmp_path: Path) -> None:

@@ -114,12 +114,14 @@ def test_features_have_the_bits_of_the_model(tmp_path):
     assert torch.equal(first, torch.stack(alone))
 
 
-def test_off_for_augmented_images(tmp_path):
+def test_what_is_seen_in_augmented_images_is_not_kept(tmp_path):
+    """What is read of instructions still is."""
     data = toy_datasets()
     data.train.augments = True
     strategy = toy_strategy(toy_config(tmp_path / "run"), datasets=data)
-    assert not strategy.features.sources
+    assert strategy.features.sources.keys() == {"llm_backbone"}
     strategy.run_training()
+    assert strategy.model.calls["vision"] >= 2 * 28 and strategy.model.calls["language"] == 3 + 3 + 1
 
 
 def test_images_stay_behind_when_nobody_needs_them(tmp_path):

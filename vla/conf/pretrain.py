@@ -125,6 +125,9 @@ class PretrainConfig:
         require_choice(self, "device", ("auto", "cpu", "cuda"))
         for tracker in self.trackers:
             require("trackers", tracker in TRACKERS, f"must be of {', '.join(TRACKERS)}", tracker)
+        if getattr(self.model.processor, "augmentation", False):
+            rule = "must be none with model.processor.augmentation: what is seen differs in every epoch"
+            require("feature_cache.dir", self.feature_cache.dir is None, rule, str(self.feature_cache.dir))
         stage = self.stage_config
         require(
             f"model.{self.stage.field_name}.trainable", bool(stage.trainable), "must name module groups to train",

@@ -22,6 +22,7 @@ class ActionCollator:
         padding = [bool(sample.get("is_padding", False)) for sample in samples]
         if any(padding):
             mask[torch.tensor(padding)] = False
+        seeds = _integers(samples, "rng_seed") if "rng_seed" in samples[0] else None
         return ActionBatch(
             sample_ids=_integers(samples, "sample_id"),
             images=_stack_images([sample["images"] for sample in samples]),
@@ -29,7 +30,8 @@ class ActionCollator:
             actions=_stack(samples, "actions"),
             action_mask=mask,
             proprio=_stack(samples, "proprio") if "proprio" in samples[0] else None,
-            rng_seeds=_integers(samples, "rng_seed") if "rng_seed" in samples[0] else None,
+            rng_seeds=seeds,
+            augmentation_seeds=seeds if samples[0].get("augmented") else None,
         )
 
 

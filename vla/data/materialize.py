@@ -40,7 +40,11 @@ def get_datasets(
     """
     build = resolve_target(dataset_config).build
     options = {"stage": stage} if type(dataset_config).needs_stage else {}
-    return build(dataset_config, model_config, processor, **options)
+    datasets = build(dataset_config, model_config, processor, **options)
+    wanted = processor.config if isinstance(processor, Processor) else model_config.processor
+    if getattr(wanted, "augmentation", False) and not getattr(datasets.train, "augments", False):
+        raise UserError("model.processor.augmentation: must be false, the dataset can't augment its images; got True")
+    return datasets
 
 
 def load_processor(folder: Path) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from vla.conf.models.base import ProcessorConfig
+from vla.data.augmentation import augment
 from vla.data.conventions import LIBERO_CONVENTIONS, Conventions
 from vla.data.jpeg import jpeg_round_trip
 from vla.data.normalization import Normalizer, Values
@@ -56,12 +57,14 @@ class Processor:
 
     # --- images ---
 
-    def images(self, images: Tensor) -> Tensor:
+    def images(self, images: Tensor, seeds: Tensor | None = None) -> Tensor:
         """Images as the model takes them, on their own device: turned as `config.orientation` says, with the losses of
         JPEG if `config.jpeg_quality` says so, resized, and cropped by `config.center_crop`, in this order.
 
         Args:
-            images: uint8 [..., 3, H, W], as stored.
+            images: uint8 [..., 3, H, W], as stored; [B, S, 3, H, W] with seeds.
+            seeds: int64 [B], of training samples that are to be cropped and recoloured at random instead
+                (`vla.data.augmentation`).
 
         Returns:
             float32 [..., 3, h, w] in [0, 1], h = w = `config.image_size`; multiples of 1/255.
@@ -78,7 +81,11 @@ class Processor:
             seen = lanczos3_resize(images, size)
         else:
             seen = resize(images, size, config.resize, *flips)
-        return (seen if config.center_crop is None else center_crop(seen, config.center_crop)).div_(255)
+        if seeds is not None:
+            seen = augment(seen, seeds, config.center_crop, len(config.cameras))
+        elif config.center_crop is not None:
+            seen = center_crop(seen, config.center_crop)
+        return seen.div_(255)
 
     def upright(self, images: Values) -> Values:
         """Images [..., 3, H, W] (array or tensor, as stored) the way people see the scene; text in it is readable."""

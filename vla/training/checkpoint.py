@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
+from vla.data.materialize import load_processor
 from vla.errors import UserError
 from vla.models.base import BaseModel
 from vla.models.lora import MARK, plain_name
@@ -138,7 +139,7 @@ def restore_checkpoint(strategy: "TrainStrategy", folder: Path) -> None:
         UserError: the checkpoint is incomplete, or of another model, dataset or optimizer; one line.
     """
     manifest, shared = read_manifest(folder), read_json(folder / STATE)
-    check_contract(read_json(folder / "processor.json"), strategy.feed.datasets.processor.contract())
+    check_contract(load_processor(folder).contract(), strategy.feed.datasets.processor.contract())
     load_weights(strategy.model, folder, scatter=strategy.scatter)
     _restore_optimizer(strategy, read_tensors(folder / OPTIMIZER), shared["optimizer"])
     strategy.state.load_state_dict(shared["trainer"])

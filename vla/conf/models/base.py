@@ -25,6 +25,7 @@ class ProcessorConfig(BaseProcessorConfig):
     jpeg_quality: int | None = None  # images lose what a JPEG of this quality (OpenVLA: 95) loses; none: nothing
     resize: str = "bicubic"  # bilinear | bicubic | lanczos (antialiased, Pillow's) | lanczos3 (TensorFlow's, OpenVLA)
     center_crop: float | None = None  # share of the area to keep, then resized back (OpenVLA: 0.9); none: all of it
+    augmentation: bool = False  # crop training images at random instead, and recolour them, as OpenVLA's fine-tuning
     orientation: str = "upright"  # upright (rows flipped) | rotate_180 (OpenVLA) | raw (as stored)
     proprio: bool = False  # give the model the robot's state
     action_dim: int = 7  # translation (3), axis-angle rotation (3), gripper

@@ -17,6 +17,9 @@ class MapDataset(Protocol):
     (uint8 [3, S, S] by tower, or None) and `is_multimodal`. The loader adds `sample_id`, `rng_seed` and `is_padding`.
     Nothing in a sample may depend on anything but its number: the same number gives the same sample in every process.
 
+    Where `augments` of an action dataset is true, its samples hold `augmented` (True), and the task changes their
+    images at random, another way in every epoch; only a training split's may be, and what is seen in them is not kept.
+
     A dataset with text-only rows may also have `modality_lengths()`: (is_multimodal, length) of every sample.
     """
 

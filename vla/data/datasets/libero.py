@@ -48,11 +48,14 @@ class LiberoDataset:
         reader: of their frames.
         processor: says what a window is, and normalises actions and robot states.
         skipped: one line for each episode that was left out.
+        augments: whether its images are to be augmented (by the task, where the model is).
     """
 
     def __init__(
-        self, episodes: list[Episode], reader: FrameReader, processor: Processor, skipped: list[str] | None = None
-    ) -> None:
+        self, episodes: list[Episode], reader: FrameReader, processor: Processor, skipped: list[str] | None = None,
+        augments: bool = False,
+    ) -> None:  # fmt: skip
+        self.augments = augments
         config = processor.config
         lengths = np.array([len(episode.rows) for episode in episodes])
         self._ends = np.cumsum(lengths)
@@ -94,7 +97,7 @@ class LiberoDataset:
             conventions = replace(LIBERO_CONVENTIONS, image_shape=found.episodes[0].image_shape)
             processor = Processor(wanted, model_config.chunk_size, statistics, conventions)
         cache_bytes = config.frame_cache_mb * 2**20
-        training = cls(train, FrameReader(root, cache_bytes), processor, found.skipped)
+        training = cls(train, FrameReader(root, cache_bytes), processor, found.skipped, wanted.augmentation)
         validation = cls(held_out, FrameReader(root, cache_bytes), processor, found.skipped) if held_out else None
         _report(config, found, training, validation)
         return Datasets(train=training, validation=validation, collator=ActionCollator(), processor=processor)
@@ -120,6 +123,7 @@ class LiberoDataset:
             "instruction": ref.instruction,
             "actions": self._actions[ref.first_sample + np.minimum(ahead, ref.length - 1)],
             "action_mask": ahead < ref.length,
+            "augmented": self.augments,
         }
         if self._proprio is not None:
             sample["proprio"] = self._proprio[ref.first_sample + step]

@@ -86,12 +86,12 @@ class TrainStrategy(StrategyHooks):
         self.features = self._get_feature_cache(datasets)
 
     def _get_feature_cache(self, datasets: Datasets) -> FeatureCache:
-        enabled = self.stage.cache_frozen_features and not getattr(datasets.train, "augments", False)
-        cache = FeatureCache(
-            frozen_sources(self.model) if enabled else {}, self._compute_features,
-            self._largest_of_all if self.shards_parameters else None,
-            max_bytes=int(self.config.feature_cache.memory_gb * 2**30),
-        )  # fmt: skip
+        sources = frozen_sources(self.model) if self.stage.cache_frozen_features else {}
+        if getattr(datasets.train, "augments", False):  # the same sample looks another way in every epoch
+            sources = {name: source for name, source in sources.items() if not source.sees_images}
+        agree = self._largest_of_all if self.shards_parameters else None
+        limit = int(self.config.feature_cache.memory_gb * 2**30)
+        cache = FeatureCache(sources, self._compute_features, agree, max_bytes=limit)
         if cache.sources:
             with preserved_rng():
                 batch = self.feed.probe()

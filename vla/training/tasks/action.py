@@ -28,10 +28,11 @@ class ActionTask:
         return batch.action_mask.sum()
 
     def prepare(self, batch: ActionBatch, device: torch.device | str) -> ActionBatch:
+        seeds = batch.augmentation_seeds  # as loaded, on the host, where they are needed
         batch = batch.to(device)
         if not looks_at_images(batch):
             return batch
-        return replace(batch, images=self.processor.images(batch.images))
+        return replace(batch, images=self.processor.images(batch.images, seeds))
 
     def loss(self, output: Any, batch: ActionBatch) -> TaskOutput:
         mask = batch.action_mask
