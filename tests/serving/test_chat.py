@@ -1,6 +1,7 @@
 """The chat in the terminal: history, pictures, system prompts, streaming, and errors that end nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,19 @@ def test_another_picture_begins_a_new_dialogue(vlm: VLM, picture: Path) -> None:
     assert chat.command(f"/image {picture}") and chat.image == picture and chat.prompt.get_prompt() == ""
     assert chat.command("/image") and chat.image is None
     assert not chat.command("/quit")
+
+
+def test_another_system_prompt_begins_a_new_dialogue(vlm: VLM) -> None:
+    vicuna = VLM(vlm.model, replace(vlm.processor, prompt="vicuna"))
+    chat = Chat(vicuna, settings(), lambda text: None)
+    chat.say("Hello")
+    usual = chat.prompt.get_prompt()
+    assert chat.command("/system Be brief.") and chat.prompt.get_prompt() == ""
+    chat.say("Hello")
+    assert chat.prompt.get_prompt().startswith("Be brief. USER: Hello ASSISTANT:")
+    assert chat.command("/system") and chat.say("Hello") is not None
+    assert chat.prompt.get_prompt() == usual and not usual.startswith("Be brief.")
+    assert chat.command("/new") and chat.prompt.get_prompt() == ""
 
 
 def test_interruption_keeps_what_was_answered(vlm: VLM, monkeypatch: pytest.MonkeyPatch) -> None:

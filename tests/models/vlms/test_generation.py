@@ -17,7 +17,7 @@ from vla.models.vlms.generation import Sampling
 from vla.models.vlms.prismatic import PrismaticVLM
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "prismatic"
-CASE = json.loads((GOLDEN / "vlm_generate.json").read_text())["cases"][0]
+CASE, VICUNA = json.loads((GOLDEN / "vlm_generate.json").read_text())["cases"]  # the latter's weights are not here
 PROMPTS = [[1, 33, 174, 35], [1, 7], [1, 64, 65, 59, 66, 67, 46], [1, 300, 200, 100, 50]]
 
 
@@ -59,6 +59,13 @@ def test_golden(golden_model: PrismaticVLM, processor: LanguageProcessor) -> Non
     generated = golden_model.generate([ids], pixels, end_id=processor.tokenizer.eos_token_id, sampling=sampling)
     assert generated.tokens == [CASE["generated_ids"]]
     assert processor.tokenizer.decode(generated.tokens[0], skip_special_tokens=True) == CASE["text"]
+
+
+def test_golden_prompt_of_another_format(processor: LanguageProcessor) -> None:
+    vicuna = replace(processor, prompt="vicuna")
+    builder = vicuna.prompt_builder()
+    builder.add_turn("human", VICUNA["question"])
+    assert (builder.get_prompt(), vicuna.prompt_ids(builder)) == (VICUNA["prompt"], VICUNA["input_ids"])
 
 
 @pytest.mark.parametrize("with_images", [True, False])
