@@ -4,23 +4,13 @@
     python scripts/generate.py --model runs/vqa-finetune --image blocks.png --prompt "How many cubes are there?"
     python scripts/generate.py --help
 
-The model is an id with released weights, or the folder of a run. In the chat, /help lists the commands.
+The model is an id with released weights, or the folder of a run. In the chat, /help lists the commands. The same as
+`vla chat`.
 """
 
 import sys
 
-from vla.conf import cli
-from vla.conf.generate import GenerateConfig
-from vla.overwatch import limit_busy_waiting
-
-
-def main(config: GenerateConfig) -> int:
-    """Chat; returns the exit code."""
-    limit_busy_waiting()
-    from vla.serving.chat import run  # imports torch, which --help and configuration errors do without
-
-    return run(config)
-
+from vla.commands.chat import PROGRAM
 
 if __name__ == "__main__":
-    sys.exit(cli.run(GenerateConfig, main))
+    sys.exit(PROGRAM.run(sys.argv[1:]))

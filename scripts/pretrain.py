@@ -2,24 +2,20 @@
 
 torchrun scripts/pretrain.py --model.type vggt-llama-7b --stage align
 python scripts/pretrain.py --config_path experiments/quickstart.yaml --model.full_finetune.learning_rate 5e-4
+
+The same as `vla train`.
 """
 
 import sys
 
-from vla.conf import cli
+from vla.commands.train import PROGRAM
 from vla.conf.pretrain import PretrainConfig
-from vla.overwatch import limit_busy_waiting
 
 
-def main(config: PretrainConfig) -> int:
+def main(config: PretrainConfig) -> int | None:
     """Train, or show the plan; returns the exit code."""
-    limit_busy_waiting()
-    # These import torch, which --help and configuration errors do without.
-    from vla.reporting import write_report
-    from vla.training.pretrain import run
-
-    return run(config, write_report)
+    return PROGRAM.function(config)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(PretrainConfig, main))
+    sys.exit(PROGRAM.run(sys.argv[1:]))

@@ -29,6 +29,8 @@ ALLOWED = {
     "training": MIDDLE,
     "reporting": MIDDLE | {"training"},
     "serving": MIDDLE | {"training"},
+    "commands": MIDDLE | {"training", "reporting", "serving"},
+    "__main__": {"commands"},
 }
 LIGHT = [
     "vla",
@@ -40,6 +42,8 @@ LIGHT = [
     "vla.conf.evaluate",
     "vla.conf.help",
     "vla.overwatch",
+    "vla.commands.main",
+    "vla.commands.candidates",
 ]
 HEAVY = ["torch", "numpy", "transformers", "timm", "h5py", "torchvision", "matplotlib", "pandas"]
 

@@ -22,7 +22,10 @@ Config = TypeVar("Config")
 
 
 def parse(
-    config_class: type[Config], argv: Sequence[str] | None = None, defaults: Config | Mapping[str, Any] | None = None
+    config_class: type[Config],
+    argv: Sequence[str] | None = None,
+    defaults: Config | Mapping[str, Any] | None = None,
+    program: str | None = None,
 ) -> Config:
     """Parse a command line; `--help` prints the help that fits the choices on it and exits.
 
@@ -30,6 +33,7 @@ def parse(
         config_class: a dataclass.
         argv: words after the program's name; None: those of this process.
         defaults: an instance, or nested values by field name, that the file and the flags override.
+        program: its name, for the help's usage line; None: that of this process.
 
     Raises:
         ConfigError: one line about the first thing that is wrong.
@@ -39,7 +43,9 @@ def parse(
     base = defaults if isinstance(defaults, config_class) else None
     layers: list[Node] = [_as_group(defaults)] if isinstance(defaults, Mapping) else []
     if flags.help:
-        _print_help(config_class, base, layers, flags)
+        from vla.conf.help import print_help
+
+        print_help(config_class, *tolerant_tree(config_class, flags, base, layers), program)
         raise SystemExit(0)
     if flags.config_path is not None:
         layers.append(load_file(Path(flags.config_path).expanduser()))
@@ -51,13 +57,14 @@ def run(
     function: Callable[[Config], int | None],
     argv: Sequence[str] | None = None,
     defaults: Config | Mapping[str, Any] | None = None,
+    program: str | None = None,
 ) -> int:
     """The body of a script: parse, call `function`, and return the exit code; for `sys.exit`.
 
     A `UserError` (of which `ConfigError` is one) becomes one line `error: ...` on stderr and exit code 2.
     """
     try:
-        config = parse(config_class, argv, defaults)
+        config = parse(config_class, argv, defaults, program)
     except UserError as error:
         if os.environ.get("RANK", "0") == "0":  # every process of a launcher finds the same error
             print(f"error: {error}", file=sys.stderr)
@@ -106,14 +113,25 @@ def _build(config_class: type[Config], base: Config | None, layers: list[Node]) 
     return config
 
 
-def _print_help(config_class: type[Config], base: Config | None, layers: list[Node], flags: Flags) -> None:
-    """Print the help for as much of the command line as can be used, and say what can't."""
-    from vla.conf.help import print_help
+def tolerant_tree(
+    config_class: Any, flags: Flags, base: Any = None, layers: Sequence[Node] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """What as much of a command line as can be used stands for, and one line about each part that can't.
+
+    Args:
+        config_class: a dataclass.
+        flags: the command line.
+        base: an instance that everything overrides, or None.
+        layers: values below those of the command line.
+
+    Returns:
+        The tree that `Merger` builds, which need not be valid, and the lines.
+    """
 
     def tree(layers: list[Node]) -> dict[str, Any]:
         return Merger(for_help=True).build_dataclass(config_class, base, layers, "")
 
-    notes: list[str] = []
+    layers, notes = [*layers], list[str]()
     given: list[Node] = [*flags.layers]
     try:
         if flags.config_path is not None:
@@ -128,7 +146,7 @@ def _print_help(config_class: type[Config], base: Config | None, layers: list[No
                 layers = [*layers, layer]
             except UserError as error:
                 notes.append(str(error))
-    print_help(config_class, shown, notes)
+    return shown, notes
 
 
 def _as_group(values: Mapping[str, Any]) -> Group:

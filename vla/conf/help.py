@@ -78,12 +78,15 @@ def print_help(config_class: Any, tree: dict[str, Any], notes: list[str], progra
 
 def sections(config_class: Any, tree: dict[str, Any]) -> list[Section]:
     """All sections of the help, in order."""
-    stages = [Stage(tree[name]) for name, hint in field_types(config_class).items() if hint is Stage]
-    stage = stages[0] if stages else None
+    stage = _chosen_stage(config_class, tree)
     groups = list(_groups(config_class, tree, "", "", stage))
     # The stage's hyper-parameters are what is changed most: they follow the run's own fields.
     order = sorted(range(len(groups)), key=lambda i: (i > 0, not groups[i][1]))
     return [*_choices(config_class, tree, stage), *(groups[i][0] for i in order)]
+
+
+def _chosen_stage(config_class: Any, tree: dict[str, Any]) -> Stage | None:
+    return next((Stage(tree[name]) for name, hint in field_types(config_class).items() if hint is Stage), None)
 
 
 def inside(hint: Any, value: Any) -> tuple[Any, str] | None:
@@ -97,7 +100,7 @@ def inside(hint: Any, value: Any) -> tuple[Any, str] | None:
 
 def _choices(config_class: Any, tree: dict[str, Any], stage: Stage | None) -> Iterator[Section]:
     """Every choice that is open, with one line about each member."""
-    for path, hint, value in _fields(config_class, tree, "", stage):
+    for path, hint, value in fields(config_class, tree):
         if is_choice_type(hint) and is_open_choice(hint):
             chosen = value[TYPE] if value is not None else None
             yield Section(f"--{path}.{TYPE}", choices=list(_members(hint, chosen)))
@@ -129,6 +132,11 @@ def _members(hint: Any, chosen: str | None) -> Iterator[tuple[str, bool, str]]:
 def _family(known: dict[str, Any], name: str | None) -> str:
     """The published system that a choice belongs to, if it says so."""
     return getattr(known.get(name or ""), "system", "")
+
+
+def fields(config_class: Any, tree: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Path, type and value of every field, top level first, without those of stages that are not chosen."""
+    yield from _fields(config_class, tree, "", _chosen_stage(config_class, tree))
 
 
 def _fields(config_class: Any, tree: dict[str, Any], path: str, stage: Stage | None) -> Iterator[tuple[str, Any, Any]]:

@@ -1,0 +1,98 @@
+"""`vla data`: record, render and fetch datasets (scripts/data.py)."""
+
+import os
+import sys
+
+from vla.commands.program import Action, Menu
+from vla.conf.download import DownloadConfig, MixConfig
+from vla.conf.record import RecordConfig
+from vla.conf.render_defects import RenderDefectsConfig
+from vla.conf.render_vqa import RenderVQAConfig
+
+DOC = """Datasets: record demonstrations in the LIBERO simulator, render pictures with questions, fetch published ones.
+
+    {program} record --suite libero-object --demos_per_task 50 --workers 2
+    {program} record --suite libero-object --tasks 0,3 --demos_per_task 5 --output DIR
+    {program} record --suite libero-spatial --demos_per_task 10 --other_targets 10 --output DIR
+    {program} render-vqa --output data/vqa-rendered --images 4000 --workers 2
+    {program} render-defects --output data/defects --workers 2
+    {program} download --dataset llava-v15 --root data
+    {program} download --dataset llava-v15 --root data --part align
+    {program} mix --dataset llava-lvis4v --root data
+    {program} record --help
+
+record: a scripted expert plays the tasks, and its successes are written as official LIBERO HDF5 files. The same command
+goes on where it was interrupted; with a higher demos_per_task it goes on from finished files. Needs the libero extra.
+render-vqa: pictures of blocks on a table with captions, and questions whose answers are true, in LLaVA's layout.
+render-defects: surfaces and objects, faultless ones and ones with known defects, in MVTec-AD's layout.
+download: LLaVA v1.5's captions, dialogues and images (--part align,coco,... for some of them; 100 GB in all), or
+LVIS-Instruct-4V's dialogues. What is there is left alone, and a transfer that broke goes on where it broke.
+mix: the annotation files of LLaVA without text-only rows, with LVIS-Instruct-4V, with LRV-Instruct, and with both.
+"""
+
+
+def record(config: RecordConfig) -> int:
+    """Record demonstrations; returns the exit code."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes share the cores
+    try:
+        from vla.evaluation.simulator.record_suite import record  # imports h5py, which --help does without
+
+        return record(config)
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def render_vqa(config: RenderVQAConfig) -> int:
+    """Render pictures with questions; returns the exit code."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        from vla.data.blocks.writing import write_dataset
+
+        return write_dataset(config)
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def download(config: DownloadConfig) -> int:
+    """Fetch published image-text data; returns the exit code."""
+    try:
+        from vla.data.downloading.command import download
+
+        return download(config)
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def mix(config: MixConfig) -> int:
+    """Put a mixture's annotation file together; returns the exit code."""
+    from vla.data.downloading.mix import write_mix
+
+    return write_mix(config)
+
+
+def render_defects(config: RenderDefectsConfig) -> int:
+    """Render pictures with defects; returns the exit code."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        from vla.data.defects.writing import write_dataset
+
+        return write_dataset(config)
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def _interrupted() -> int:
+    print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+    return 130
+
+
+PROGRAM = Menu(
+    DOC,
+    {
+        "record": Action(RecordConfig, record),
+        "render-vqa": Action(RenderVQAConfig, render_vqa),
+        "render-defects": Action(RenderDefectsConfig, render_defects),
+        "download": Action(DownloadConfig, download),
+        "mix": Action(MixConfig, mix),
+    },
+)
