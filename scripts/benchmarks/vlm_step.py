@@ -28,6 +28,7 @@ from vla.conf.stage import Stage, StageConfig
 from vla.models.base import BaseModel
 from vla.models.freezing import apply_stage
 from vla.models.materialize import get_model
+from vla.training.compilation import compile_blocks
 from vla.training.memory import to_fake
 from vla.training.optim import get_optimizer, parameter_owners
 from vla.training.precision import autocast_context
@@ -62,11 +63,11 @@ def run(
     reachable, rows = matmul_rate(8192 if on_gpu else 1024, device), []
     for stage in STAGES:
         flops = count_flops(config, stage, example(config, batch, text))
-        for compile_blocks in (False, True) if (on_gpu if compiled is None else compiled) else (False,):
+        for is_compiled in (False, True) if (on_gpu if compiled is None else compiled) else (False,):
             for recomputed in (False, True):
                 row = {"name": stage.value, "activations": "recomputed" if recomputed else "kept"}
-                row |= {"compiled": compile_blocks, "flops": float(flops)}
-                row |= measure(config, stage, example(config, batch, text), device, steps, recomputed, compile_blocks)
+                row |= {"compiled": is_compiled, "flops": float(flops)}
+                row |= measure(config, stage, example(config, batch, text), device, steps, recomputed, is_compiled)
                 if "step_s" in row:
                     rate = flops / row["step_s"]
                     row |= {"mfu": rate / peak} if peak else {}
@@ -128,7 +129,7 @@ def count_flops(config: PrismaticConfig, stage: Stage, batch: LanguageBatch) -> 
 
 def measure(
     config: PrismaticConfig, stage: Stage, batch: LanguageBatch, device: str, steps: int, recomputed: bool,
-    compile_blocks: bool,
+    compiled: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Seconds of a step, tokens a second and memory; or that the memory was not enough."""
     on_gpu = device.startswith("cuda")
@@ -138,8 +139,8 @@ def measure(
     try:
         model, values = staged(config, stage, "cpu")
         model.set_gradient_checkpointing(recomputed)
-        for block in model.fsdp_units() if compile_blocks else ():
-            block.compile()
+        if compiled:
+            compile_blocks(model)
         model.to(device)
         optimizer = get_optimizer(model, values, parameter_owners(model))
         step = one_step(model, optimizer, batch.to(device), values, device)

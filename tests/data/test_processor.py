@@ -117,6 +117,14 @@ class TestFile:
         assert loaded.statistics_hash == processor.statistics_hash
         assert loaded.contract() == processor.contract()
 
+    def test_files_of_before_a_field_was_there_have_its_default(self, tmp_path: Path) -> None:
+        path = make().save(tmp_path)
+        values = json.loads(path.read_text())
+        for name in ("augmentation", "center_crop", "jpeg_quality"):
+            del values["config"][name]
+        path.write_text(json.dumps(values))
+        assert Processor.load(tmp_path) == make()
+
     def test_contract_is_plain_and_says_the_conventions(self) -> None:
         contract = json.loads(json.dumps(make().contract()))
         assert contract["config"]["orientation"] == "upright"
