@@ -168,11 +168,6 @@ def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
     return tokenizer.decode([token for token in tokens if token < len(tokenizer)], skip_special_tokens=True)
 
 
-def _decode(tokenizer: Any, tokens: list[int]) -> str:
-    """Text of tokens; the rows that only fill the token table up, which no training taught, stand for nothing."""
-    return tokenizer.decode([token for token in tokens if token < len(tokenizer)], skip_special_tokens=True)
-
-
 class _Streaming:
     """Tells a listener the text that tokens stand for, as soon as its letters are whole."""
 
