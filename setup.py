@@ -65,6 +65,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["vla", "vla.*"]),
     package_data={
+        "vla.commands": ["*.json"],
         "vla.evaluation.simulator": ["golden_data/*.npz"],
         "vla.reporting": ["*.html", "*.j2", "*.css", "**/*.html", "**/*.j2", "**/*.css"],
     },
