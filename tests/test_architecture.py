@@ -29,7 +29,8 @@ ALLOWED = {
     "training": MIDDLE,
     "reporting": MIDDLE | {"training"},
     "serving": MIDDLE | {"training"},
-    "commands": MIDDLE | {"training", "reporting", "serving"},
+    "diagnosis": BASE | {"evaluation"},
+    "commands": MIDDLE | {"training", "reporting", "serving", "diagnosis"},
     "__main__": {"commands"},
 }
 LIGHT = [

@@ -38,6 +38,12 @@ def prepare_torchvision() -> None:
             torch.library.define(f"torchvision::{name}", signature)
 
 
+def operators_load() -> bool:
+    """Whether torchvision is there and its compiled operators fit the torch beside it."""
+    spec = importlib.util.find_spec("torchvision")
+    return spec is not None and spec.origin is not None and _load_operators(Path(spec.origin).parent)
+
+
 def _load_operators(package: Path) -> bool:
     """Whether torchvision's own library loads; loading it here is what its import would do next anyway."""
     import torch
