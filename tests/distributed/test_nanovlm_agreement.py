@@ -1,5 +1,6 @@
 """nanovlm-tiny gives the same numbers in one process and in two, with micro-batches of text alone, too."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,17 @@ def test_same_numbers(root, name):
         assert weights.keys() == reference.keys()
         for key, value in reference.items():
             torch.testing.assert_close(weights[key], value, rtol=0, atol=1e-5, msg=key)
+
+
+@pytest.mark.parametrize("name", NANOVLM_CASES)
+def test_statistics_have_the_samples_of_all_processes(root, name):
+    strategy, algorithm = NANOVLM_CASES[name]
+    skip_unless_it_runs(strategy)
+    double, single = (
+        [json.loads(line) for line in (root / folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (name.replace(" ", "-"), f"single-{algorithm}")
+    )
+    for ours, theirs in zip(double, single, strict=True):
+        for kind in ("avg", "max", "min") if "train/loss" in theirs else ():
+            images, tokens = (f"training_stats/{kind}_{what}" for what in ("images_per_sample", "tokens_per_second"))
+            assert ours[images] == pytest.approx(theirs[images]) and ours[tokens] > 0

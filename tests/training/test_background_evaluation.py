@@ -15,6 +15,7 @@ from toys import toy_config
 from vla.conf.background import BackgroundEvaluationConfig
 from vla.conf.pretrain import EvaluationConfig
 from vla.errors import UserError
+from vla.overwatch.distributed import DistState
 from vla.training import background_evaluation, evaluation_jobs
 from vla.training.background_evaluation import BackgroundEvaluation, merged_file
 from vla.training.checkpoint_files import CheckpointWriter
@@ -186,6 +187,14 @@ def test_evaluations_of_steps_to_come_again_are_put_aside(make: Any, checkpoint:
     assert not second._open and (second._folder / "superseded-step-000004").is_dir()
 
 
+def test_a_damaged_file_of_an_evaluation_is_a_warning(make: Any, checkpoint: Any, caplog: Any) -> None:
+    first = make()
+    submit(first, checkpoint(2))
+    first.__exit__()
+    (first._folder / "step-000002/request.json").write_text("{")
+    assert not make(step=3)._open and "step-000002 is not evaluated in the background" in caplog.text
+
+
 def test_a_checkpoint_that_nobody_got_to_is_evaluated_after_all(make: Any, checkpoint: Any) -> None:
     checkpoint(4)
     evaluations = make(step=4)
@@ -196,11 +205,11 @@ def test_a_checkpoint_that_nobody_got_to_is_evaluated_after_all(make: Any, check
 def test_waiting_ends_with_the_results_or_a_signal(make: Any, checkpoint: Any, caplog: Any) -> None:
     evaluations = make(lmms_tasks=("a",))
     submit(evaluations, checkpoint(2))
-    evaluations.wait(lambda: True)
+    evaluations.wait(lambda: True, DistState())
     assert "--resume auto picks them up" in caplog.text
     until(lambda: evaluations._runner.running)
     evaluations._runner.finish(results={"lmms_eval/a": 1.0})
-    evaluations.wait(lambda: False)
+    evaluations.wait(lambda: False, DistState())
     assert [finding.step for finding in evaluations.found()] == [2]
 
 
@@ -280,7 +289,7 @@ def test_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"questions": Path("nowhere.json")}, "questions: there is no file nowhere.json"),
+        ({"questions": Path("nowhere.json")}, "questions: there is no file or folder nowhere.json"),
         ({"lmms_tasks": ("a",)}, r"lmms_tasks: lmms-eval is not installed; pip install '\.\[lmms-eval\]'"),
         ({"questions": Path(__file__), "runner": "slurm"}, "runner: slurm needs sbatch"),
     ],

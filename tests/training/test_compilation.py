@@ -37,14 +37,14 @@ def test_same_losses_gradients_and_names() -> None:
         model.zero_grad()
     torch._dynamo.reset()
     compile_blocks(model)
-    with torch._dynamo.config.patch(error_on_recompile=False):
-        for item, (loss, gradients) in zip(batches, expected, strict=True):
+    for number, (item, (loss, gradients)) in enumerate(zip(batches, expected, strict=True)):
+        with torch._dynamo.config.patch(error_on_recompile=number > 0):
             found = model(item).token_loss.sum()
             found.backward()
-            torch.testing.assert_close(found, loss, rtol=1e-5, atol=1e-5)
-            for ours, theirs in zip((p.grad for p in model.parameters() if p.grad is not None), gradients, strict=True):
-                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-            model.zero_grad()
+        torch.testing.assert_close(found, loss, rtol=1e-5, atol=1e-4)
+        for ours, theirs in zip((p.grad for p in model.parameters() if p.grad is not None), gradients, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+        model.zero_grad()
     assert list(model.state_dict()) == names
 
 

@@ -13,7 +13,7 @@ class BackgroundEvaluationConfig:
     """Evaluations of vision-language checkpoints by other processes, while the training goes on."""
 
     every_steps: int | None = None  # optimizer steps between two of them, and at the end; none: never
-    questions: Path | None = None  # a file in LLaVA's format: the model answers, right answers are counted
+    questions: Path | None = None  # LLaVA's file or folder of `datasets`: right answers to its questions are counted
     images: Path | None = None  # folder that its image paths start from; none: that of the file
     max_pictures: int | None = 64  # the first ones of questions; none: all
     max_new_tokens: int = 8  # of an answer to questions

@@ -82,8 +82,6 @@ class VQAConfig(PackedDatasetConfig):
         given = not self.weights or len(self.weights) == len(self.configs)
         require("weights", given, "must have one number for each of configs", self.weights)
         require("weights", all(weight > 0 for weight in self.weights), "must be > 0", self.weights)
-        rule = "must be empty where data is streamed: pass configs with as many samples as they shall count"
-        require("weights", not (self.streaming and self.weights), rule, self.weights)
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,10 @@ class BaseModel(nn.Module):
         """Modules that FSDP shards one by one, inner before outer; the root is not among them."""
         raise NotImplementedError
 
+    def blocks_to_compile(self) -> list[nn.Module]:
+        """Modules that `torch.compile` compiles one by one; called once, before they are."""
+        return self.fsdp_units()
+
     def feature_sources(self) -> dict[str, FeatureSource]:
         """By module group, what can be cached while that group is frozen; its features go to `batch.features`."""
         return {}

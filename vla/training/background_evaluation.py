@@ -17,6 +17,7 @@ from typing import Any
 from vla.conf.pretrain import PretrainConfig
 from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
+from vla.overwatch.distributed import DistState, any_process
 from vla.training.checkpoint_files import MANIFEST, read_json, read_manifest, write_json
 from vla.training.checkpoint_store import CheckpointStore, step_of
 from vla.training.evaluation_jobs import CHECKPOINT, REQUEST, Job, Runner, get_runner
@@ -67,7 +68,10 @@ class BackgroundEvaluation:
         """Take up what an interrupted run has left; evaluations of steps that are still to come again are put aside."""
         if self._enabled:
             for request in sorted(self._folder.glob(f"step-*/{REQUEST}")):
-                self._take_up(request.parent)
+                try:
+                    self._take_up(request.parent)
+                except (OSError, UserError) as error:
+                    overwatch.warning(f"{request.parent.name} is not evaluated in the background: {_one_line(error)}")
             checkpoint = CheckpointStore(self._config.run_dir).path(self._state.global_step)
             if self.due() and checkpoint.is_dir() and not (self._folder / checkpoint.name / REQUEST).is_file():
                 self.submit(checkpoint)  # the run was interrupted right after it was saved
@@ -113,12 +117,19 @@ class BackgroundEvaluation:
             except Empty:
                 return findings
 
-    def wait(self, stop_requested: Callable[[], bool]) -> None:
-        """At the end of a run, wait for the evaluations, for `wait_minutes` at most or until a stop is asked for."""
+    def wait(self, stop_requested: Callable[[], bool], dist: DistState) -> None:
+        """At the end of a run, wait for the evaluations, for `wait_minutes` at most or until a stop is asked for.
+
+        All processes call this and leave it together: those that left the process group early would wait in vain.
+        """
+        if self._settings.every_steps is None:
+            return
         deadline = time.monotonic() + 60 * self._settings.wait_minutes
         if self._open:
             overwatch.info(f"waiting for {_count(len(self._open))} in the background; Ctrl-C stops the waiting")
-        while self._open and not stop_requested() and time.monotonic() < deadline:
+        while any_process(bool(self._open) and time.monotonic() < deadline, dist):
+            if any_process(stop_requested(), dist):
+                break
             time.sleep(_LOOK_EVERY / 5)
         if self._open:
             overwatch.warning(f"{_count(len(self._open))} in the background unfinished; --resume auto picks them up")

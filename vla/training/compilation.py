@@ -39,5 +39,5 @@ def _probe(x: Tensor) -> Tensor:
 
 def compile_blocks(model: BaseModel) -> None:
     """Compile the blocks of `model` in place, when they first run. Names of parameters stay as they are."""
-    for block in model.fsdp_units():
+    for block in model.blocks_to_compile():
         block.compile()

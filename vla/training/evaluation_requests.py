@@ -35,8 +35,8 @@ def check_background(config: PretrainConfig) -> None:
     settings, field = config.evaluation.background, "evaluation.background"
     if settings.every_steps is None:
         return
-    if settings.questions is not None and not settings.questions.is_file():
-        raise UserError(f"{field}.questions: there is no file {settings.questions}")
+    if settings.questions is not None and not settings.questions.exists():
+        raise UserError(f"{field}.questions: there is no file or folder {settings.questions}")
     if settings.lmms_tasks and find_spec(LMMS_MODULE) is None:
         raise UserError(f"{field}.lmms_tasks: lmms-eval is not installed; pip install '.[lmms-eval]'")
     if settings.runner == "slurm" and shutil.which("sbatch") is None:

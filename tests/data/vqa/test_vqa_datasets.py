@@ -124,6 +124,19 @@ def test_streamed_shards(saved: Path) -> None:
     assert [texts(batch, found.processor) for batch in islice(iter(again), 8)] == expected
 
 
+def test_streamed_configurations_with_weights(saved: Path) -> None:
+    """Held-out rows are in none of the repetitions; a share is read on from any of its rows."""
+    found = build(root=saved, configs=("a", "c"), weights=(2.5, 1.0), streaming=True, validation_samples=4)
+    source = found.train.source
+    assert source.num_shards == 3 + 4
+    rows = [[(source.label(shard, row), item["texts"][0]["user"]) for row, item in enumerate(source.open(shard, 0))]
+            for shard in range(3)]  # fmt: skip
+    assert rows[0] == rows[1] and len(rows[0]) == 6
+    assert rows[2] == rows[0][1::2] and [label for label, _ in rows[2]] == [f"a, shard 0 [{n}]" for n in (5, 7, 9)]
+    for row in range(3):
+        assert [item["texts"][0]["user"] for item in source.open(2, row)] == [text for _, text in rows[2][row:]]
+
+
 def test_ratings(saved: Path) -> None:
     found = build(root=saved / "a", validation_samples=0, min_ratings=RatingsConfig(relevance=4))
     stream = open_stream(found.train)
@@ -178,7 +191,6 @@ def test_settings_that_do_not_fit_together() -> None:
         ({"hub": "a/b", "root": Path(".")}, "hub: can't be given together with root"),
         ({"weights": (1.0,)}, "weights: must have one number for each of configs"),
         ({"configs": ("a",), "weights": (0.0,)}, "weights: must be > 0"),
-        ({"configs": ("a",), "weights": (1.0,), "streaming": True}, "must be empty where data is streamed"),
         ({"on_bad_sample": "ignore"}, "on_bad_sample: must be one of skip, error"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -1,8 +1,10 @@
 """Opening data in the layout of Hugging Face's `datasets`: saved to disk, as files, from the hub, or as a stream."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from importlib.util import find_spec
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +39,26 @@ def open_tables(config: VQAConfig) -> list[Table]:
 
 class Shards:
     """
-    The shards of streamed configurations, one behind the other.
+    The shards of streamed configurations, one behind the other; those of a weight of 2.5 three times, the third time
+    with every second row.
 
     Args:
         parts: by name, `datasets.IterableDataset`s.
-        taken: by shard, how many of its first rows are not here.
+        weights: by name, how often an epoch reads a configuration; once, if it is not there.
+        taken: by name and number of a shard, how many of its first rows are not here.
     """
 
-    def __init__(self, parts: Mapping[str, Any], taken: Mapping[int, int] | None = None) -> None:
-        self._parts, self._taken = dict(parts), dict(taken or {})
-        self._shards = [(name, index) for name, part in parts.items() for index in range(part.num_shards)]
+    def __init__(
+        self, parts: Mapping[str, Any], weights: Mapping[str, float] | None = None,
+        taken: Mapping[tuple[str, int], int] | None = None,
+    ) -> None:  # fmt: skip
+        self._parts, self._weights, self._taken = dict(parts), dict(weights or {}), dict(taken or {})
+        self._shards = [
+            (name, index, share)
+            for name, part in parts.items()
+            for share in _shares(self._weights.get(name, 1.0))
+            for index in range(part.num_shards)
+        ]
 
     @property
     def num_shards(self) -> int:
@@ -55,31 +67,48 @@ class Shards:
 
     def open(self, shard: int, row: int) -> Iterator[Any]:
         """See `ShardedSource`."""
-        name, index = self._shards[shard]
-        part = self._parts[name]
-        rows = part.shard(num_shards=part.num_shards, index=index)
-        first = row + self._taken.get(shard, 0)
-        rows = rows.skip(first) if first else rows
-        return (table.to_pylist()[0] for table in rows.with_format("arrow"))
+        name, index, share = self._shards[shard]
+        place = _place(row, share)
+        rows = enumerate(self._rows(name, index, place), start=place)
+        return (item for number, item in rows if int((number + 1) * share) > int(number * share))
 
     def label(self, shard: int, row: int) -> str:
         """See `ShardedSource`."""
-        name, index = self._shards[shard]
-        return f"{name}, shard {index} [{row + self._taken.get(shard, 0)}]"
+        name, index, share = self._shards[shard]
+        return f"{name}, shard {index} [{_place(row, share) + self._taken.get((name, index), 0)}]"
 
     def hold_out(self, count: int) -> tuple["Shards", list[Any], list[str]]:
         """The first `count` rows with their labels, and the shards without them."""
         items: list[Any] = []
         labels: list[str] = []
-        taken: dict[int, int] = {}
-        for shard in range(self.num_shards):
-            rows = list(islice(self.open(shard, 0), count - len(items)))
-            labels += [self.label(shard, row) for row in range(len(rows))]
+        taken: dict[tuple[str, int], int] = {}
+        for name, index in dict.fromkeys((name, index) for name, index, _ in self._shards):
+            rows = list(islice(self._rows(name, index, 0), count - len(items)))
+            labels += [f"{name}, shard {index} [{row}]" for row in range(len(rows))]
             items += rows
-            taken[shard] = len(rows)
+            taken[name, index] = len(rows)
             if len(items) == count:
                 break
-        return Shards(self._parts, taken), items, labels
+        return Shards(self._parts, self._weights, taken), items, labels
+
+    def _rows(self, name: str, index: int, first: int) -> Iterator[Any]:
+        """The rows of a shard from its number `first` on, all of them."""
+        part = self._parts[name]
+        rows = part.shard(num_shards=part.num_shards, index=index)
+        skipped = first + self._taken.get((name, index), 0)
+        rows = rows.skip(skipped) if skipped else rows
+        return (table.to_pylist()[0] for table in rows.with_format("arrow"))
+
+
+def _shares(weight: float) -> list[Fraction]:
+    """A weight as shares of at most 1: 2.5 -> 1, 1, 1/2."""
+    whole, rest = divmod(Fraction(weight).limit_denominator(1000), 1)
+    return [Fraction(1)] * int(whole) + ([rest] if rest else [])
+
+
+def _place(row: int, share: Fraction) -> int:
+    """The number, among all rows of a shard, of row number `row` of those that an even share keeps."""
+    return ceil((row + 1) / share) - 1
 
 
 def open_shards(config: VQAConfig) -> Shards:
@@ -89,7 +118,8 @@ def open_shards(config: VQAConfig) -> Shards:
     Raises:
         UserError: the data can't be found, or none of its configurations can be opened.
     """
-    return Shards(_open_all(config, streaming=True))
+    weights = dict(zip(config.configs, config.weights, strict=True)) if config.weights else {}
+    return Shards(_open_all(config, streaming=True), weights)
 
 
 def _open_all(config: VQAConfig, *, streaming: bool) -> dict[str, Any]:

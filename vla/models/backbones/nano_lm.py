@@ -58,6 +58,7 @@ class Attention(nn.Module):
         super().__init__()
         width, self.size = config.hidden_size, config.hidden_size // config.num_heads
         self.dropout = config.dropout
+        self.attend = attend
         self.q_proj = nn.Linear(width, width, bias=False)
         self.k_proj = nn.Linear(width, config.num_kv_heads * self.size, bias=False)
         self.v_proj = nn.Linear(width, config.num_kv_heads * self.size, bias=False)
@@ -73,7 +74,7 @@ class Attention(nn.Module):
         if past is not None:
             key, value = torch.cat([past[0], key], dim=1), torch.cat([past[1], value], dim=1)
         dropout = self.dropout if self.training else 0.0
-        out = self.out_proj(attend(query, key, value, seen, dropout).flatten(2))
+        out = self.out_proj(self.attend(query, key, value, seen, dropout).flatten(2))
         return F.dropout(out, dropout), (key, value)
 
 
@@ -182,6 +183,14 @@ class NanoLM(nn.Module):
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Recompute blocks in the backward pass."""
         self.gradient_checkpointing = enabled
+
+    def keep_attention_as_it_is(self) -> None:
+        """Let `torch.compile` pass over attention: documents have other lengths in every batch, and it would compile
+        anew for each.
+        """
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.attend = torch.compiler.disable(attend)
 
 
 def _draw(module: nn.Module) -> None:

@@ -17,9 +17,12 @@ Segment = tuple[int, int, int]  # row, first token, end
 KINDS = ("auto", "documents", "dense", "flex")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Visibility:
-    """Which tokens a token sees; made once, used by every layer. At most one of them is set.
+    """Which tokens a token sees; made once, used by every layer, changed by none. At most one of them is set.
+
+    It is not frozen because `torch.compile` takes all fields of a frozen one for constants: with other documents in
+    every batch it would compile anew for each.
 
     Attributes:
         pieces: documents and what lies between them, of all rows one behind the other: (length, whether it is one).

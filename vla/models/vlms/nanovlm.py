@@ -112,6 +112,12 @@ class NanoVLM(BaseModel):
         """See `BaseModel`: the blocks of both backbones."""
         return [*self.vision_backbone.fsdp_units(), *self.llm_backbone.fsdp_units()]
 
+    def blocks_to_compile(self) -> list[nn.Module]:
+        """See `BaseModel`: the same blocks. Attention document by document stays out of what is compiled."""
+        if self.config.attention not in ("dense", "flex"):
+            self.llm_backbone.keep_attention_as_it_is()
+        return self.fsdp_units()
+
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """See `BaseModel`."""
         self.vision_backbone.set_gradient_checkpointing(enabled)

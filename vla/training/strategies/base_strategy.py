@@ -126,7 +126,7 @@ class TrainStrategy(StrategyHooks):
                     reason = "early stopping"
                     break
             if reason in FINISHED:
-                self.background.wait(lambda: signals.stop_requested)
+                self.background.wait(lambda: signals.stop_requested, self.dist)
             self.monitor.write_found(self.background.found())
         newest = self.store.newest() if self.dist.is_main else None
         return TrainingResult(self.state.global_step, reason, self.best.value, self.store.best(), newest)
