@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from vla.overwatch.file_lock import lock_file
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "data.py"
 FAKES = ROOT / "tests" / "evaluation" / "simulator"
@@ -101,6 +103,16 @@ def test_record_prints_a_table_and_does_nothing_twice(tmp_path):
     assert rows["all"] == ["8", "2", "18"]
     assert "8 demonstrations recorded now, 2 attempts failed in " in first.stdout and "per minute" in first.stdout
     assert "0 demonstrations recorded now, 0 attempts failed\n" in second.stdout
+
+
+def test_second_recording_into_a_folder_is_refused(tmp_path):
+    command, environment = fake_command("--tasks", "0", "--demos_per_task", "2", "--output", tmp_path)
+    held = lock_file(tmp_path / ".recording.lock")
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert refused.stderr == f"error: output: another recording is writing to {tmp_path}; wait for it, or stop it\n"
+    os.close(held)
+    assert subprocess.run(command, env=environment).returncode == 0
 
 
 def test_unknown_task_is_refused_in_one_line(tmp_path):

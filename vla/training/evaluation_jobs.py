@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import vla
 from vla.conf.background import BackgroundEvaluationConfig
+from vla.overwatch.file_lock import lock_file
 
 PROGRAM = "vla.serving.checkpoint_evaluation"  # takes the folder and the name of a part
 REQUEST, CHECKPOINT = "request.json", "checkpoint"
@@ -99,7 +100,7 @@ class LocalProcesses:
         for process in self._processes.values():
             process.poll()  # those that have ended leave the system's table
         options: dict[str, Any] = {"start_new_session": True} if os.name != "nt" else {}
-        lock = _lock(job.file("lock"))
+        lock = lock_file(job.file("lock"))
         if lock is not None:
             options["pass_fds"] = (lock,)
         try:
@@ -119,27 +120,12 @@ class LocalProcesses:
         if not job.file("lock").exists():
             return False
         try:
-            lock = _lock(job.file("lock"))
+            lock = lock_file(job.file("lock"))
         except OSError:  # somebody has it
             return True
         if lock is not None:
             os.close(lock)
         return False
-
-
-def _lock(path: Path) -> int | None:
-    """Open and lock a file; None where locks can't be handed down. OSError if another process has it."""
-    if os.name == "nt":
-        return None
-    import fcntl
-
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise
-    return handle
 
 
 class SlurmJobs:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -14,8 +17,9 @@ from vla.errors import UserError
 from vla.evaluation.simulator.protocol import suite_name
 from vla.evaluation.simulator.recorders import LiberoRecorder, Recorder, Schedule, Step, run
 from vla.evaluation.simulator.recording import TaskRecording, TaskReport
-from vla.evaluation.simulator.runtime import SimulatorUnavailableError, list_tasks
+from vla.evaluation.simulator.runtime import LiberoTask, SimulatorUnavailableError, list_tasks
 from vla.evaluation.simulator.variants import other_targets
+from vla.overwatch.file_lock import lock_file
 
 _PLAIN_WIDTH = 160  # columns when the output is no terminal; names of tasks are long
 
@@ -34,9 +38,33 @@ def record(config: RecordConfig, make_recorder: Callable[[], Recorder] = LiberoR
         KeyboardInterrupt: what is recorded stays, and the same call goes on.
     """
     try:
-        recordings = plan(config)
+        _chosen(config)  # nothing is written for what can't be recorded
+        config.folder.mkdir(parents=True, exist_ok=True)
+        with _alone_in(config.folder):
+            return _record(plan(config), config.workers, make_recorder)
     except (SimulatorUnavailableError, OSError) as error:
         raise UserError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two recordings would write the same parts. The lock goes with its process, however that ends.
+
+    Raises:
+        UserError: another process records there.
+    """
+    try:
+        lock = lock_file(folder / ".recording.lock")
+    except BlockingIOError:
+        raise UserError(f"output: another recording is writing to {folder}; wait for it, or stop it") from None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _record(recordings: list[TaskRecording], workers: int, make_recorder: Callable[[], Recorder]) -> int:
     schedule = Schedule(recordings)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -55,7 +83,7 @@ def record(config: RecordConfig, make_recorder: Callable[[], Recorder] = LiberoR
                 name = recordings[step.number].task.name
                 console.print(f"{name}: {len(kept)} kept, {len(failed)} failed", soft_wrap=True, highlight=False)
 
-        run(schedule, config.workers, on_step, make_recorder)
+        run(schedule, workers, on_step, make_recorder)
     minutes = (time.monotonic() - start) / 60
     wide = Console() if Console().is_terminal else Console(width=_PLAIN_WIDTH)
     wide.print(to_table([recording.report() for recording in recordings if recording.finished]))
@@ -76,17 +104,21 @@ def plan(config: RecordConfig) -> list[TaskRecording]:
         SimulatorUnavailableError: LIBERO is missing.
         OSError: the folder can't be written.
     """
-    tasks = list_tasks(suite_name(config.suite))
-    try:
-        chosen = [tasks[index] for index in config.task_indices(len(tasks))]
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    config.folder.mkdir(parents=True, exist_ok=True)
+    tasks, chosen = _chosen(config)
     wanted = [(task, config.demos_per_task) for task in chosen if config.demos_per_task]
     if config.other_targets:
         variants = [variant for task in chosen for variant in other_targets(task, tasks, config.folder / "bddl")]
         wanted += [(variant, config.other_targets) for variant in variants]
     return [TaskRecording(task, config.recipe, demos, config.folder) for task, demos in wanted]
+
+
+def _chosen(config: RecordConfig) -> tuple[list[LiberoTask], list[LiberoTask]]:
+    """The suite's tasks, and those that are asked for."""
+    tasks = list_tasks(suite_name(config.suite))
+    try:
+        return tasks, [tasks[index] for index in config.task_indices(len(tasks))]
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def to_table(reports: Sequence[TaskReport]) -> Table:
