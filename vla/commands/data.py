@@ -5,6 +5,7 @@ import sys
 
 from vla.commands.program import Action, Menu
 from vla.conf.download import DownloadConfig, MixConfig
+from vla.conf.inspection import InspectConfig
 from vla.conf.record import RecordConfig
 from vla.conf.render_defects import RenderDefectsConfig
 from vla.conf.render_vqa import RenderVQAConfig
@@ -19,6 +20,7 @@ DOC = """Datasets: record demonstrations in the LIBERO simulator, render picture
     {program} download --dataset llava-v15 --root data
     {program} download --dataset llava-v15 --root data --part align
     {program} mix --dataset llava-lvis4v --root data
+    {program} doctor experiments/data/libero-mini
     {program} record --help
 
 record: a scripted expert plays the tasks, and its successes are written as official LIBERO HDF5 files. The same command
@@ -27,6 +29,8 @@ render-vqa: pictures of blocks on a table with captions, and questions whose ans
 render-defects: surfaces and objects, faultless ones and ones with known defects, in MVTec-AD's layout.
 download: LLaVA v1.5's captions, dialogues and images (--part align,coco,... for some of them; 100 GB in all), or
 LVIS-Instruct-4V's dialogues. What is there is left alone, and a transfer that broke goes on where it broke.
+doctor: what is in demonstrations of LIBERO's layout: counts, bad values, the gripper's and the pictures' conventions,
+each with what to do about it, and a contact sheet.
 mix: the annotation files of LLaVA without text-only rows, with LVIS-Instruct-4V, with LRV-Instruct, and with both.
 """
 
@@ -81,6 +85,13 @@ def render_defects(config: RenderDefectsConfig) -> int:
         return _interrupted()
 
 
+def doctor(config: InspectConfig) -> int:
+    """Examine demonstrations; returns the exit code."""
+    from vla.data.inspection.command import inspect
+
+    return inspect(config)
+
+
 def _interrupted() -> int:
     print("interrupted; the same command goes on where it stopped", file=sys.stderr)
     return 130
@@ -94,5 +105,6 @@ PROGRAM = Menu(
         "render-defects": Action(RenderDefectsConfig, render_defects),
         "download": Action(DownloadConfig, download),
         "mix": Action(MixConfig, mix),
+        "doctor": Action(InspectConfig, doctor, positional="path", usage="PATH"),
     },
 )

@@ -44,7 +44,7 @@ def _print_table(columns: tuple[str, ...], found: list[Row]) -> None:
     for number, column in enumerate(columns):
         style = "bold" if number == 0 else ""
         justify = "right" if column == "parameters" else "left"
-        table.add_column(column, style=style, overflow="fold", no_wrap=column == "parameters", justify=justify)  # type: ignore[arg-type]
+        table.add_column(column, style=style, overflow="fold", no_wrap=column in ("id", "parameters"), justify=justify)  # type: ignore[arg-type]
     for number, row in enumerate(found):
         ends = number + 1 == len(found) or found[number + 1][1] != row[1]
         cells = [Text(cell if isinstance(cell, str) else "\n".join(cell)) for cell in row]

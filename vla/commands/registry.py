@@ -46,11 +46,9 @@ class Command:
 COMMANDS = (
     Command("train", "train a model on a dataset, or show the plan (--dry_run)", "train --model.type vggt-tiny"),
     Command("evaluate", "held-out data, the simulator, questions, benchmarks", "evaluate --checkpoint runs/my-run"),
-    Command(
-        "serve", "a policy behind a network address", "serve --checkpoint runs/my-run", needs="vla/conf/serving.py"
-    ),
+    Command("serve", "a policy behind a network address", "serve --checkpoint runs/my-run"),
     Command("chat", "talk with a vision-language model about pictures", "chat --model runs/my-run --image a.jpg"),
-    Command("data", "record, render, download and examine datasets", "data record --help"),
+    Command("data", "record, render, download and examine datasets", "data doctor DIR"),
     Command("convert", "write and take over published layouts", "convert export --checkpoint runs/my-run"),
     Command("report", "compare runs side by side on one page", "report runs/first runs/second"),
     Command("list", "tables of models, datasets and strategies", "list models --search libero"),
