@@ -77,6 +77,29 @@ def test_results_are_written(questions: Path, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "out/examples.png").size[0] > 800
 
 
+def test_questions_of_a_saved_dataset(tmp_path: Path) -> None:
+    """Rows about one picture, by configuration; no file of training questions beside is taken for theirs."""
+    datasets = pytest.importorskip("datasets")
+    for name in ("colours", "shapes"):
+        rows = []
+        for number, value in enumerate((20, 220)):
+            picture = tmp_path / f"{number}.png"
+            Image.new("RGB", (8, 8), (value,) * 3).save(picture)
+            texts = [{"user": "Is it bright or dark?", "assistant": "bright" if value > 100 else "dark"}]
+            rows.append({"images": [{"bytes": picture.read_bytes(), "path": None}], "texts": texts})
+        rows.append({"images": [rows[0]["images"][0]] * 2, "texts": texts})
+        datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "sets" / name))
+    pictures = read_pictures(tmp_path / "sets", limit=3)
+    assert [picture.questions[0][0] for picture in pictures] == ["colours", "colours", "shapes"]
+    answered = list(ask(Guesser(), pictures, 4))  # type: ignore[arg-type]
+    assert all(item.correct for item in answered)
+    config = QuestionsConfig(checkpoint=tmp_path, questions=tmp_path / "sets")
+    write(tmp_path / "out", accuracies(answered, {}), pictures, answered, config, "step-000001")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="^questions: .* holds neither"):
+        read_pictures(tmp_path / "empty")
+
+
 @pytest.mark.parametrize("content", ["", "[]", '[{"image": "a.png"}]', "not JSON"])
 def test_bad_files_are_errors_of_one_line(content: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.json"

@@ -11,7 +11,7 @@ class QuestionsConfig:
     """Ask the model of `checkpoint` questions about pictures, each by itself, and count the right answers."""
 
     checkpoint: Path | None = None  # a run folder (its best checkpoint) or a checkpoint folder
-    questions: Path | None = None  # file in LLaVA's format; rows may name their questions' `kinds`
+    questions: Path | None = None  # file in LLaVA's format (rows may name `kinds`), or folder in that of `datasets`
     images: Path | None = None  # folder that its image paths start from; none: that of the file
     training_questions: Path | None = None  # file for the majority answers; none: finetune.json beside, if there
     max_pictures: int | None = None  # the first ones; none: all

@@ -9,9 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from rich.progress import track
 
 from vla.conf.questions import QuestionsConfig
+from vla.conf.vqa_datasets import VQAConfig
+from vla.data.vqa.hugging_face import open_tables
+from vla.data.vqa.images import UNREADABLE, open_image
+from vla.data.vqa.sources import Tables
 from vla.errors import UserError
 from vla.evaluation.question_answering import (
     OTHER_KIND,
@@ -35,9 +40,9 @@ TRAINING_FILE = "finetune.json"
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and what is asked about it: (kind, question, answer) each."""
+    """A picture, or its path, and what is asked about it: (kind, question, answer) each."""
 
-    path: Path
+    image: Path | Image.Image
     questions: list[tuple[str, str, str]]
 
 
@@ -62,7 +67,7 @@ def evaluate(checkpoint: Path, output: Path, config: QuestionsConfig, device: st
         UserError: the file of questions or the checkpoint can't be read.
     """
     assert config.questions is not None
-    pictures = read_pictures(config.questions, config.images)[: config.max_pictures]
+    pictures = read_pictures(config.questions, config.images, config.max_pictures)
     model = load(checkpoint, device=device)
     answered = list(ask(model, track(pictures, "pictures"), config.max_new_tokens, blind=config.blind))
     rows = accuracies(answered, _majority(config))
@@ -70,20 +75,51 @@ def evaluate(checkpoint: Path, output: Path, config: QuestionsConfig, device: st
     return rows
 
 
-def read_pictures(path: Path, images: Path | None = None) -> list[Picture]:
-    """The pictures and questions of a file in LLaVA's format; rows without a picture are left out.
+def read_pictures(path: Path, images: Path | None = None, limit: int | None = None) -> list[Picture]:
+    """The pictures and questions of a file in LLaVA's format, or of a folder of data in the layout of `datasets`.
+
+    Rows without a picture are left out, of a folder those with several, too.
+
+    Args:
+        path: file or folder.
+        images: folder that a file's image paths start from; None: that of the file.
+        limit: the first so many; None: all.
 
     Raises:
-        UserError: the file can't be read, or has no questions about pictures.
+        UserError: it can't be read, or has no questions about pictures.
     """
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        pictures = [_picture(row, images or path.parent) for row in rows if "image" in row]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"questions: {path} can't be read ({type(error).__name__}: {error})") from error
+    pictures = _read_folder(path, limit) if path.is_dir() else _read_file(path, images)[:limit]
     if not any(picture.questions for picture in pictures):
         raise UserError(f"questions: {path} has no questions about pictures")
     return pictures
+
+
+def _read_folder(folder: Path, limit: int | None) -> list[Picture]:
+    """Kinds of questions are the configurations that they are of."""
+    try:
+        source = Tables(open_tables(VQAConfig(root=folder)))
+    except UserError as error:
+        raise UserError(str(error).replace("dataset.root", "questions", 1)) from None
+    pictures: list[Picture] = []
+    for index in range(len(source)):
+        if len(pictures) == limit:
+            break
+        item, kind = source.item(index, 0), source.label(index).rpartition("[")[0]
+        if len(item.get("images") or ()) == 1:
+            asked = [(kind, str(turn["user"]), str(turn["assistant"])) for turn in item["texts"]]
+            try:
+                pictures.append(Picture(open_image(item["images"][0]).convert("RGB"), asked))
+            except UNREADABLE as error:
+                raise UserError(f"questions: {source.label(index)}: its picture can't be read ({error})") from error
+    return pictures
+
+
+def _read_file(path: Path, images: Path | None) -> list[Picture]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [_picture(row, images or path.parent) for row in rows if "image" in row]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"questions: {path} can't be read ({type(error).__name__}: {error})") from error
 
 
 def _picture(row: dict[str, Any], folder: Path) -> Picture:
@@ -101,7 +137,7 @@ def ask(
 ) -> Iterator[Answered]:  # fmt: skip
     """Ask every question in a dialogue of its own: earlier questions and answers would give things away."""
     for picture in pictures:
-        image = None if blind else read_picture(picture.path)
+        image = None if blind else read_picture(picture.image)
         prompts = [_asking(model, question) for _, question, _ in picture.questions]
         answers = model.generate_batch([image] * len(prompts), prompts, max_new_tokens=max_new_tokens)
         for (kind, question, answer), predicted in zip(picture.questions, answers, strict=True):
@@ -117,7 +153,7 @@ def _asking(model: VLM, question: str) -> PromptBuilder:
 def _majority(config: QuestionsConfig) -> dict[str, str]:
     assert config.questions is not None
     path = config.training_questions or config.questions.parent / TRAINING_FILE
-    if config.training_questions is None and not path.is_file():
+    if config.training_questions is None and (config.questions.is_dir() or not path.is_file()):
         return {}
     return majority_answers(
         (kind, answer) for picture in read_pictures(path) for kind, _, answer in picture.questions
@@ -140,7 +176,7 @@ def write(
     _replace(folder / "results.json", (json.dumps(results, indent=1) + "\n").encode())
     _replace(folder / "summary.md", (table(rows) + "\n").encode())
     beside = folder / ".examples.png"
-    draw_examples([picture.path for picture in pictures], _by_picture(pictures, answered)).save(beside)
+    draw_examples([picture.image for picture in pictures], _by_picture(pictures, answered)).save(beside)
     os.replace(beside, folder / "examples.png")
 
 

@@ -14,22 +14,25 @@ _SIDE, _LINE, _MARGIN, _TEXT_WIDTH, _COLUMNS = 200, 30, 16, 400, 2
 _PAGE, _INK, _RIGHT, _WRONG, _MUTED = "#ffffff", "#1c1f23", "#1a7f4b", "#c1272d", "#5c646d"
 
 
-def draw_examples(paths: list[Path], answered: list[list[Answered]], count: int = NUM_PICTURES) -> Image.Image:
+def draw_examples(
+    pictures: list[Path | Image.Image], answered: list[list[Answered]], count: int = NUM_PICTURES
+) -> Image.Image:
     """The first `count` pictures, two in a row, each with its questions.
 
     Args:
-        paths: of the pictures.
+        pictures: or their paths.
         answered: by picture.
     """
-    shown = list(zip(paths, answered, strict=True))[:count]
+    shown = list(zip(pictures, answered, strict=True))[:count]
     rows = -(-len(shown) // _COLUMNS)
     width, height = _SIDE + _TEXT_WIDTH + 2 * _MARGIN, _SIDE + _MARGIN
     sheet = Image.new("RGB", (_COLUMNS * width + _MARGIN, rows * height + _MARGIN), _PAGE)
     draw = ImageDraw.Draw(sheet)
-    for number, (path, items) in enumerate(shown):
+    for number, (picture, items) in enumerate(shown):
+        opened = picture if isinstance(picture, Image.Image) else Image.open(picture)
         left = _MARGIN + number % _COLUMNS * width
         top = _MARGIN + number // _COLUMNS * height
-        sheet.paste(Image.open(path).convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), (left, top))
+        sheet.paste(opened.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), (left, top))
         for line, item in enumerate(items[: _SIDE // _LINE]):
             _write(draw, (left + _SIDE + _MARGIN // 2, top + line * _LINE), item)
     return sheet
