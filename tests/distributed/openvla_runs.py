@@ -7,6 +7,7 @@ from typing import Any
 from vla.conf.datasets import LiberoMiniConfig
 from vla.conf.models import ModelConfig
 from vla.conf.models.lora import LoRAConfig
+from vla.conf.models.openvla import published_images
 from vla.conf.models.openvla_oft import DiffusionHeadConfig
 from vla.conf.pretrain import CheckpointConfig, EvaluationConfig, LoaderConfig, PretrainConfig
 from vla.conf.stage import Stage
@@ -14,7 +15,7 @@ from vla.conf.strategies import StrategyConfig
 
 # name -> what is trained: model, and fields of it
 OPENVLA_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "tokens": ("openvla-tiny", {}),
+    "tokens": ("openvla-tiny", {"processor": published_images(image_size=28, augmentation=True)}),
     "lora": ("openvla-oft-tiny", {"lora": LoRAConfig(rank=2), "film": True}),
     "diffusion": ("openvla-oft-tiny", {"action_head": DiffusionHeadConfig(hidden_dim=32, num_inference_steps=2)}),
 }

@@ -1,4 +1,4 @@
-"""The tiny OpenVLA and OFT: one process, DDP and FSDP give the same losses and weights, adapters and noise included."""
+"""The tiny OpenVLA and OFT, augmented images, adapters and noise included: one process, DDP and FSDP agree."""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The action task: what counts, and metrics against values computed by hand."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -52,6 +52,16 @@ def test_images_are_prepared_unless_their_features_are_there(task):
     assert prepared.images.shape == (1, 2, 3, 8, 8) and prepared.images.dtype == torch.float32
     batch.features["vision_backbone.tokens"] = torch.zeros(1, 4)
     assert task.prepare(batch, "cpu").images.dtype == torch.uint8
+
+
+def test_kept_features_never_stand_for_augmented_images(task):
+    batch = make_batch(torch.zeros(2, 2, 7), [[True, True]] * 2)
+    plain = task.prepare(batch, "cpu").images
+    batch.augmentation_seeds = torch.tensor([1, 2])
+    assert not torch.equal(task.prepare(replace(batch, images=batch.images + 90), "cpu").images, plain + 90 / 255)
+    batch.features["vision_backbone.tokens"] = torch.zeros(2, 4)
+    with pytest.raises(ValueError, match="features: there must be none of images that are to be augmented"):
+        task.prepare(batch, "cpu")
 
 
 class Constant:

@@ -28,9 +28,16 @@ class ActionTask:
         return batch.action_mask.sum()
 
     def prepare(self, batch: ActionBatch, device: torch.device | str) -> ActionBatch:
+        """See `Task.prepare`.
+
+        Raises:
+            ValueError: the images are to be augmented, but what was seen in them before is to be used instead.
+        """
         seeds = batch.augmentation_seeds  # as loaded, on the host, where they are needed
         batch = batch.to(device)
         if not looks_at_images(batch):
+            if seeds is not None:
+                raise ValueError("features: there must be none of images that are to be augmented")
             return batch
         return replace(batch, images=self.processor.images(batch.images, seeds))
 
