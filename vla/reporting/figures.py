@@ -23,8 +23,20 @@ _COLOURS = {
     "#0a0b03": "var(--grid)",
     "#0a0b04": "var(--first)",
     "#0a0b05": "var(--second)",
+    "#0a0b06": "var(--third)",
+    "#0a0b07": "var(--fourth)",
+    "#0a0b08": "var(--fifth)",
+    "#0a0b09": "var(--sixth)",
 }
-_INK, _MUTED, _GRID, FIRST, SECOND = _COLOURS
+_INK, _MUTED, _GRID, FIRST, SECOND, *_MORE = _COLOURS
+RUNS = (FIRST, SECOND, *_MORE)  # one for each run of a comparison
+
+
+def css_colour(colour: str) -> str:
+    """The CSS that the page shows for a colour of this module."""
+    return _COLOURS[colour]
+
+
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, sharp, and in the page's font
     "font.size": 10,
@@ -59,6 +71,7 @@ class Line:
     colour: str = FIRST
     marker: str = ""
     smoothing: bool = False
+    dashed: bool = False
 
 
 @contextmanager
@@ -100,7 +113,10 @@ def _plot(axes: Axes, line: Line) -> None:
         axes.plot(series.steps, series.values, color=line.colour, linewidth=0.8, alpha=0.35)
         series = downsample(smooth(line.series.finite, width))
     marker = line.marker or ("o" if len(series) == 1 else "")
-    axes.plot(series.steps, series.values, color=line.colour, label=line.label, marker=marker, markersize=4.5)
+    axes.plot(
+        series.steps, series.values, color=line.colour, label=line.label, marker=marker, markersize=4.5,
+        linestyle="--" if line.dashed else "-",
+    )  # fmt: skip
 
 
 def _wants_log(lines: list[Line]) -> bool:
@@ -108,7 +124,9 @@ def _wants_log(lines: list[Line]) -> bool:
     return bool(len(values) and values.min() > 0 and values.max() > 50 * values.min())
 
 
-def curve(title: str, lines: list[Line], *, unit: str = "", log: bool | None = None, zero: bool = False) -> Markup:
+def curve(
+    title: str, lines: list[Line], *, unit: str = "", log: bool | None = None, zero: bool = False, legend: bool = True
+) -> Markup:
     """Lines over optimizer steps. `log`: a logarithmic axis (none: when the values span much); `zero`: start at 0."""
     with _axes(title) as (figure, axes):
         for line in lines:
@@ -120,7 +138,7 @@ def curve(title: str, lines: list[Line], *, unit: str = "", log: bool | None = N
         axes.set_xlabel("optimizer step")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_ylabel(unit)
-        if len(lines) > 1:
+        if legend and len(lines) > 1:
             axes.legend(loc="best")
         last = ", ".join(f"{line.label} {line.series.last:.4g}" for line in lines if line.series.last is not None)
         return _save(figure, f"{title} over optimizer steps. Last values: {last or 'none'}.")

@@ -32,36 +32,50 @@ def write_report(run_dir: Path) -> Path:
         FileNotFoundError: `run_dir` is no folder.
     """
     record = read_run(Path(run_dir))
-    path = record.run_dir / "report.html"
+    return write_page(record.run_dir / "report.html", render(record))
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Write a page, making its folder, so that a reader never sees half of it; gives the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".html.part")
-    beside.write_text(render(record), encoding="utf-8")
-    os.replace(beside, path)  # a reader never sees half a page
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
     return path
+
+
+def page_environment() -> Environment:
+    """Where templates come from; values are escaped, and a name that is not given is an error."""
+    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
+    environment.filters.update(count=summary.count, figure=summary.figure)
+    return environment
 
 
 def render(record: RunRecord) -> str:
     """The page as a string."""
-    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.trim_blocks = environment.lstrip_blocks = True
-    environment.filters.update(count=summary.count, figure=summary.figure)
     closed_loop, unreadable = read_sections(record.run_dir)
-    return environment.get_template("report.html.j2").render(
-        run_id=record.run_dir.resolve().name,
-        subtitle=summary.subtitle(record),
-        notes=[note for note in (summary.progress_note(record), *record.notes, *unreadable) if note],
-        closed_loop=closed_loop,
-        anomaly=read_anomaly(record.run_dir, record.evaluation),
-        headline=summary.headline(record),
-        curves=_curves(record.history),
-        extra_curves=_extra_curves(record.history),
-        timings=summary.timings(record),
-        parameters=record.parameters,
-        evaluation=record.evaluation,
-        evaluation_facts=summary.evaluation_facts(record),
-        dimensions=_dimensions(record.evaluation),
-        episode=_episode(record.episode),
-        config_text=record.config_text,
-        environment=summary.flatten(record.environment),
+    return (
+        page_environment()
+        .get_template("report.html.j2")
+        .render(
+            run_id=record.run_dir.resolve().name,
+            subtitle=summary.subtitle(record),
+            notes=[note for note in (summary.progress_note(record), *record.notes, *unreadable) if note],
+            closed_loop=closed_loop,
+            anomaly=read_anomaly(record.run_dir, record.evaluation),
+            headline=summary.headline(record),
+            curves=_curves(record.history),
+            extra_curves=_extra_curves(record.history),
+            timings=summary.timings(record),
+            parameters=record.parameters,
+            evaluation=record.evaluation,
+            evaluation_facts=summary.evaluation_facts(record),
+            dimensions=_dimensions(record.evaluation),
+            episode=_episode(record.episode),
+            config_text=record.config_text,
+            environment=summary.flatten(record.environment),
+        )
     )
 
 
