@@ -29,6 +29,7 @@ from vla.training.materialize import get_task
 ACTION_DIM = 7
 BASELINE_CHUNK = 8
 LANGUAGE = "llm_backbone"
+KEPT_INSTRUCTIONS = 1024  # whose language features are remembered
 
 
 class ActingPolicy(Protocol):
@@ -167,7 +168,7 @@ class Policy:
         return batch
 
     def _language_features(self, batch: ActionBatch) -> dict[str, Tensor]:
-        """What the language model makes of the instructions: computed once for each, since it never changes here."""
+        """What the language model makes of the instructions: kept for the newest ones, since it never changes here."""
         source = self.model.feature_sources().get(LANGUAGE)
         if source is None:
             return {}
@@ -179,6 +180,8 @@ class Policy:
                 )  # fmt: skip
                 self._language[text] = {name: value[0].cpu() for name, value in source.compute(alone).items()}
         found = [self._language[text] for text in batch.instructions]
+        for text in list(self._language)[:-KEPT_INSTRUCTIONS]:  # clients of a server may say anything
+            del self._language[text]
         return {name: torch.stack([features[name] for features in found]) for name in found[0]}
 
 

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -15,8 +17,11 @@ from served_policies import EchoPolicy, frame, tiny_policy
 
 from vla.errors import UserError
 from vla.evaluation.simulator.messages import Episode, PolicyInput
-from vla.serving.client import BusyError, HTTPPolicyClient, RefusedError, Robot, ServerError, connect
+from vla.serving.client import BusyError, HTTPPolicyClient, RefusedError, ServerError, connect
 from vla.serving.policy_server.wire import dump_json, load_json
+from vla.serving.robot import Robot
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def ask(url: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
@@ -205,6 +210,12 @@ def test_a_connection_that_was_closed_is_opened_again(start: Any) -> None:
         assert client.infer({"agentview": frame(4)}, "x").actions[0, 0] == 4
     with pytest.raises(OSError):
         connect("http://127.0.0.1:9", timeout=5)
+
+
+def test_a_client_needs_no_torch() -> None:
+    program = "import sys, vla.serving.client, vla.serving.robot; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_busy_is_told_from_wrong(start: Any) -> None:

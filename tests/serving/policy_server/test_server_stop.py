@@ -56,7 +56,7 @@ def test_sigterm_ends_the_program_well() -> None:
             with connect(found[0].replace("http", "ws")) as client:
                 assert client.infer({"agentview": frame()}, "x").actions.shape == (8, 7)
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(30) == 0
+                assert process.wait(120) == 0
         finally:
             process.kill()
 

@@ -89,9 +89,20 @@ def test_too_large_a_message_and_a_page_of_somebody_else(start: Any) -> None:
             socket.recv(timeout=20)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1009
     with pytest.raises(InvalidStatus):
-        connect(url, origin="http://elsewhere.example")
+        with connect(url, origin="http://elsewhere.example"):
+            pass
     with connect(url, origin=f"http://127.0.0.1:{server.port}") as socket:
         assert unpack(socket.recv(timeout=20))["policy"] == "zero"
+
+
+def test_no_more_connections_than_may_be(start: Any) -> None:
+    server = start(EchoPolicy(), max_connections=1)
+    url = f"ws://127.0.0.1:{server.port}"
+    with connect(url) as socket:
+        socket.recv(timeout=20)
+        with pytest.raises(InvalidStatus):
+            with connect(url):
+                pass
 
 
 def test_who_leaves_harms_nobody(start: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -53,13 +54,15 @@ class Live:
         self._served = served
         self._numbers = itertools.count(1)
         self._moments: OrderedDict[str, tuple[int, Moment]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def show(self, moment: Moment) -> None:
         """Take an answer."""
-        self._moments.pop(moment.client, None)
-        self._moments[moment.client] = next(self._numbers), moment
-        while len(self._moments) > _CLIENTS:
-            self._moments.popitem(last=False)
+        with self._lock:
+            self._moments.pop(moment.client, None)
+            self._moments[moment.client] = next(self._numbers), moment
+            while len(self._moments) > _CLIENTS:
+                self._moments.popitem(last=False)
 
     def state(self, client: str | None = None, after: int = 0) -> dict[str, Any]:
         """
@@ -69,10 +72,12 @@ class Live:
             client: whose moment; None or one that is not known: whoever came last.
             after: number of the moment that the page shows already; that one is not sent again.
         """
-        found: dict[str, Any] = {"policy": self._served.policy, "clients": sorted(self._moments), "number": 0}
-        if not self._moments:
+        with self._lock:
+            moments = dict(self._moments)
+        found: dict[str, Any] = {"policy": self._served.policy, "clients": sorted(moments), "number": 0}
+        if not moments:
             return found
-        number, moment = self._moments.get(client or "") or next(reversed(self._moments.values()))
+        number, moment = moments.get(client or "") or next(reversed(moments.values()))
         found |= {"number": number, "client": moment.client}
         if number == after:
             return found

@@ -85,7 +85,9 @@ class PolicyService:
         )
         window = self.served.contract["config"]
         execute_steps = steps or min(chunk, DEFAULT_EXECUTE_STEPS)
-        self.sessions = Sessions(lambda: Session(execute_steps, window["num_frames"], window["frame_stride"]))
+        self.sessions = Sessions(
+            lambda: Session(execute_steps, window["num_frames"], window["frame_stride"]), config.max_connections
+        )
         self.stopping = False
         self.in_flight = 0
 

@@ -64,7 +64,7 @@ class Sessions:
         limit: sessions that are kept.
     """
 
-    def __init__(self, make: Callable[[], Session], limit: int = 64) -> None:
+    def __init__(self, make: Callable[[], Session], limit: int) -> None:
         self._make, self._limit = make, limit
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 

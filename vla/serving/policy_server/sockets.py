@@ -14,7 +14,7 @@ from vla.serving.policy_server.contract import ContractError
 from vla.serving.policy_server.service import PolicyService
 from vla.serving.policy_server.wire import dump_msgpack, load_msgpack
 
-POLICY_VIOLATION, UNSUPPORTED = 1008, 1003
+POLICY_VIOLATION, TRY_LATER = 1008, 1013
 
 
 class PolicySocket:
@@ -29,15 +29,20 @@ class PolicySocket:
 
     def __init__(self, service: PolicyService, token: str | None) -> None:
         self._service, self._token = service, token
+        self._open = 0
 
     async def serve(self, socket: WebSocket) -> None:
         """A connection, from its beginning to its end."""
         if not is_allowed(socket.headers, self._token) or not is_own_origin(socket.headers):
             await socket.close(POLICY_VIOLATION)  # before it is accepted: the client sees status 403
             return
+        if self._open >= self._service.config.max_connections:
+            await socket.close(TRY_LATER)
+            return
         await socket.accept()
+        self._open += 1
         client = f"{socket.client.host}:{socket.client.port}" if socket.client else "websocket"
-        self._service.metrics.sockets.inc()
+        self._service.metrics.sockets.set(self._open)
         try:
             await socket.send_bytes(dump_msgpack(self._service.served.metadata()))
             while await self._exchange(socket, client):
@@ -45,7 +50,8 @@ class PolicySocket:
         except (WebSocketDisconnect, RuntimeError):  # starlette's words for a client that has left while we answered
             pass
         finally:
-            self._service.metrics.sockets.dec()
+            self._open -= 1
+            self._service.metrics.sockets.set(self._open)
 
     async def _exchange(self, socket: WebSocket, client: str) -> bool:
         """One message and its answer; returns whether the connection goes on."""
