@@ -98,6 +98,7 @@ def test_success_rates_come_first(runs: tuple[Path, Path]) -> None:
 def test_best_is_marked_where_it_is_known(runs: tuple[Path, Path]) -> None:
     table = {row.name: row for row in final_table([read_run(run) for run in runs])}
     assert table["held out: gripper accuracy"].best == [True, False]
+    assert table["held out: translation l1"].cells[0].endswith(" mm")
     assert table["optimizer steps"].cells == ["400", "200"] and not any(table["optimizer steps"].best)
     assert sum(table["best held-out loss"].best) == 1
     assert table["parameters trained"].cells == ["259 k", "259 k"] and not any(table["parameters trained"].best)

@@ -13,6 +13,7 @@ _LOWER = ("loss", "l1", "l2", "mse", "error", "perplexity")  # endings of names 
 _HIGHER = ("accuracy", "auroc", "aupro", "ap", "f1", "rate", "max", "score")
 _SUCCESS = "success rate"
 _SKIPPED = ("num_", "seconds", "step", "epoch")
+_UNITS = {"held out: translation l1": " mm", "held out: rotation l1": "°"}
 _YAML = {"None": "none", "True": "true", "False": "false"}  # as they are typed
 _OWN = ("run_id", "run_root_dir", "resume")  # fields that say which run it is, not how it was trained
 
@@ -110,4 +111,4 @@ def _shown(name: str, value: float) -> str:
         return duration(value)
     if name == "optimizer steps":
         return f"{value:,.0f}"
-    return count(value) if name == "parameters trained" else figure(value)
+    return count(value) if name == "parameters trained" else figure(value) + _UNITS.get(name, "")
