@@ -8,7 +8,8 @@ best fit; every second half of a sample has labels. `tiny` is nanovlm-tiny; `135
 the tiny vision tower, which sees a single tile here: what is measured is the language model.
 
 Each variant runs in a process of its own. Seconds are of processor time (`step_s`, the least of `repeats`);
-`step_mib` is what a step adds to the peak that the model has alone. On CUDA they are the device's time and memory.
+`step_mib` is what a step adds to the peak that the process had before: nothing, where loading libraries took more than
+a small model's step. On CUDA they are the device's time and memory.
 
     python scripts/bench.py nanovlm-step [--sizes "('tiny', '135m')"] [--length 2048] [--rows 1] [--precision fp32]
 """
@@ -62,11 +63,12 @@ def run(
                 continue
             values = in_own_process(__file__, name, size, length, rows, repeats, precision, device)
             plain = plain or values
-            ratios = {f"{key}_ratio": plain[f"{key}_{unit}"] / values[f"{key}_{unit}"]
-                      for key, unit in (("step", "s"),)}  # fmt: skip
-            memory = plain["step_mib"] / values["step_mib"]
-            found.append({"name": name, "model": size, **values, "time_ratio": ratios["step_ratio"],
-                          "memory_ratio": memory})  # fmt: skip
+            found.append(
+                {
+                    "name": name, "model": size, **values, "time_ratio": plain["step_s"] / values["step_s"],
+                    "memory_ratio": plain["step_mib"] / values["step_mib"] if values["step_mib"] else "",
+                }
+            )  # fmt: skip
             assert abs(values["loss"] - plain["loss"]) < (1e-4 if precision == "fp32" else 0.05), (name, values, plain)
     return {"rows": found, "length": length, "sequences": rows, "precision": precision, "device": device}
 

@@ -11,23 +11,19 @@ attention weights grows with the square of the tokens: at two frames it is a sma
 
 import json
 import math
-import os
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from _own_process import in_own_process, peak_mib
 from torch import Tensor
 
 from vla.models.vggt import VGGT, VGGTSpec
 
-ROOT = str(Path(__file__).resolve().parents[2])
 VARIANTS = ("plain softmax", "fused")
 
 
@@ -58,7 +54,7 @@ def run(
         found: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
         for _ in range(rounds):
             for name in VARIANTS:
-                found[name].append(_in_own_process(name, part, frames, image_size, repeats))
+                found[name].append(in_own_process(__file__, name, part, frames, image_size, repeats))
         best = {name: {key: min(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()}
         plain = best[VARIANTS[0]]
         rows += [
@@ -92,26 +88,12 @@ def plain_attention() -> Iterator[None]:
         F.scaled_dot_product_attention = fused
 
 
-def _in_own_process(name: str, part: str, frames: int, image_size: int, repeats: int) -> dict[str, float]:
-    command = [sys.executable, __file__, name, part, str(frames), str(image_size), str(repeats)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))}
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if result.returncode:
-        raise RuntimeError(f"{name} failed: {result.stderr.strip().splitlines()[-1]}")
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def _peak_mib() -> float:
-    scale = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
-
-
 @torch.inference_mode()
 def _measure(name: str, part: str, frames: int, image_size: int, repeats: int) -> dict[str, float]:
     torch.manual_seed(0)
     model = VGGT(get_spec()).eval()
     images = torch.rand(1, frames, 3, image_size, image_size)
-    before, times = _peak_mib(), []
+    before, times = peak_mib(), []
     for _ in range(repeats):
         start = time.perf_counter()
         with nullcontext() if name == "fused" else plain_attention():
@@ -122,8 +104,8 @@ def _measure(name: str, part: str, frames: int, image_size: int, repeats: int) -
         times.append(time.perf_counter() - start)
     return {
         "forward_s": min(times),
-        "peak_mib": _peak_mib(),
-        "forward_mib": _peak_mib() - before,
+        "peak_mib": peak_mib(),
+        "forward_mib": peak_mib() - before,
         "checksum": result.double().abs().mean().item(),
     }
 
