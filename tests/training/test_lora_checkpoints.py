@@ -20,7 +20,7 @@ from vla.models.materialize import get_model
 from vla.serving.export import export
 from vla.training import pretrain
 from vla.training.checkpoint import load_weights, parameters_as_published, save_checkpoint
-from vla.training.checkpoint_files import read_manifest, read_tensors
+from vla.training.checkpoint_files import CheckpointWriter, read_manifest, read_tensors
 from vla.training.inference import load_for_inference
 
 MINI = LiberoMiniConfig(max_episodes_per_task=2)
@@ -92,7 +92,7 @@ def test_of_published_backbones_adapters_alone_are_kept(tmp_path: Path) -> None:
 
     strategy = pretrain.build_strategy(replace(config, run_id="again"), initialize_distributed("cpu"))
     strategy.config = replace(strategy.config, model=replace(strategy.config.model, pretrained=True))
-    save_checkpoint(strategy, tmp_path / "kept")
+    save_checkpoint(strategy, CheckpointWriter(tmp_path / "kept"))
     assert read_manifest(tmp_path / "kept")["adapters_of_published"] == ["llm_backbone", "vision_backbone"]
     kept = read_tensors(tmp_path / "kept" / "model" / "llm_backbone.safetensors")
     assert kept and all(MARK in name for name in kept)

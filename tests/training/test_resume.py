@@ -8,6 +8,7 @@ import toys
 from toys import assert_same_run, metrics, resumable_config, stop_at, toy_strategy
 
 from vla.conf.pretrain import EvaluationConfig
+from vla.training import pretrain
 from vla.training.checkpoint_files import read_tensors
 from vla.training.checkpoint_store import CheckpointStore
 
@@ -67,3 +68,19 @@ def test_resume_refuses_another_run(tmp_path):
         toy_strategy(config, datasets=toys.toy_datasets(24), resume_from=checkpoint)
     with pytest.raises(ValueError, match="only one has action_head.bias"):
         toy_strategy(resumable_config(tmp_path / "run", trainable=("fusion",)), resume_from=checkpoint)
+
+
+def test_another_contract_is_refused_unless_named(tmp_path):
+    """With another picture size the run goes on only if the field is named, and then with the checkpoint's."""
+    config = resumable_config(tmp_path / "run", max_steps=2)
+    toy_strategy(config).run_training()
+    checkpoint = CheckpointStore(config.run_dir).newest()
+    assert pretrain._as_resumed(config, checkpoint) == config
+    processor = replace(config.model.processor, image_size=16, resize="bilinear")
+    other = replace(config, model=replace(config.model, processor=processor))
+    with pytest.raises(ValueError, match=r"processor.image_size 8 in the checkpoint, 16 in this run; processor.resize"):
+        pretrain._as_resumed(other, checkpoint)
+    with pytest.raises(ValueError, match=r"pass --override_contract processor.resize"):
+        pretrain._as_resumed(replace(other, override_contract=("processor.image_size",)), checkpoint)
+    named = replace(other, override_contract=("processor.image_size", "processor.resize"))
+    assert pretrain._as_resumed(named, checkpoint).model.processor == config.model.processor

@@ -7,7 +7,7 @@ from vla.conf.checks import require, require_choice, require_nonnegative, requir
 
 POLICIES = ("checkpoint", "expert", "replay", "zero", "random")
 SUITES = ("libero-spatial", "libero-object", "libero-goal", "libero-10", "libero-90")
-CHECKS = ("versions", "golden-frame", "published-observation", "replay", "contract", "preprocessing")
+CHECKS = ("versions", "golden-frame", "published-observation", "replay", "preprocessing")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class ClosedLoopConfig:
     demonstrations: Path | None = None  # replay: recorded files; none: the checkpoint's training data
     videos: int = 1  # successes and failures to film, of each per task
     film_every: int = 2  # control steps between two frames of a film
+    override_contract: tuple[str, ...] = ()  # fields in which checkpoint and simulator may differ, each named
     force: tuple[str, ...] = ()  # checks of the self-audit that may fail, e.g. golden-frame,replay
     time_limit: float = 300.0  # seconds without a sign of life after which a simulator process is replaced
     simulator_python: Path | None = None  # interpreter of an environment with the simulator; none: this one
@@ -52,6 +53,8 @@ class ClosedLoopConfig:
         require_positive(self, "time_limit", "max_batch")
         require_nonnegative(self, "first_init", "seed", "ensemble", "wait_steps", "videos")
         for name in self.force:
+            rule = "can't be forced as a whole: name the fields that may differ with --override_contract"
+            require("force", name != "contract", rule, name)
             require("force", name in CHECKS, f"must be of {', '.join(CHECKS)}", name)
         for task in self.tasks:
             require("tasks", task >= 0, "must be >= 0", task)

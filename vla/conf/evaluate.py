@@ -16,6 +16,7 @@ class EvaluateConfig:
     device: str = "auto"  # auto (CUDA when there is any) | cpu | cuda
     batch_size: int = 16
     max_batches: int | None = None  # none: all held-out episodes
+    override_contract: tuple[str, ...] = ()  # fields (dotted names) in which checkpoint and data may differ, each named
 
     def __post_init__(self) -> None:
         require("checkpoint", self.checkpoint is not None, "must name a run or checkpoint folder", self.checkpoint)

@@ -76,6 +76,8 @@ class CheckpointConfig:
     every_epochs: int | None = 1  # epochs between two checkpoints, besides
     keep_last: int = 2  # newest checkpoints that are kept
     keep_best: bool = True  # keep the one with the best evaluation.metric, besides
+    asynchronous: bool = True  # write in the background, from a copy in the main process's memory
+    rehearse: bool = True  # try a save before the first step: is there room, is it allowed?
 
     def __post_init__(self) -> None:
         require_positive(self, "every_steps", "every_epochs", "keep_last")
@@ -104,6 +106,7 @@ class PretrainConfig:
     feature_cache: FeatureCacheConfig = field(default_factory=FeatureCacheConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    override_contract: tuple[str, ...] = ()  # fields (dotted names) in which checkpoint and data may differ, each named
     report: bool = True  # write report.html at the end
     dry_run: bool = False  # print the plan (parameters, steps, memory) and stop; allocates nothing
     world_size: int | None = None  # dry run: number of processes to plan for; none: those of the launcher

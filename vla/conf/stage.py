@@ -80,6 +80,7 @@ class StageConfig:
     lr_scaling: str = "none"  # none | linear | sqrt: factor of learning_rate by the number of processes
     weight_decay: float = 0.01  # decoupled (AdamW), or L2 (SGD)
     max_grad_norm: float | None = 1.0  # none: gradients are not clipped
+    max_nonfinite_steps: int = 5  # a step with a loss or gradient that isn't finite is skipped; so many in a row: stop
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     precision: str = "bf16"  # fp32 | bf16 | fp16 (autocast; fp16 with loss scaling)
@@ -91,7 +92,14 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         require_positive(
-            self, "epochs", "max_steps", "global_batch_size", "per_device_batch_size", "learning_rate", "max_grad_norm"
+            self,
+            "epochs",
+            "max_steps",
+            "global_batch_size",
+            "per_device_batch_size",
+            "learning_rate",
+            "max_grad_norm",
+            "max_nonfinite_steps",
         )
         require_nonnegative(self, "weight_decay")
         require_choice(self, "lr_scaling", ("none", "linear", "sqrt"))

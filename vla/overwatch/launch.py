@@ -35,6 +35,13 @@ def read_launch(environment: Mapping[str, str] | None = None) -> Launch:
     return Launch()
 
 
+def restart_count(environment: Mapping[str, str] | None = None) -> int:
+    """How often the launcher has started this run again: `torchrun --max-restarts`, or a requeued Slurm job."""
+    env = os.environ if environment is None else environment
+    counts = [env.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")]
+    return max(int(count) if count.isdigit() else 0 for count in counts)
+
+
 def limit_busy_waiting() -> None:
     """Let OpenMP threads that wait for each other sleep soon. Call it before torch is imported.
 

@@ -169,7 +169,8 @@ class ClosedLoop:
             "vla.evaluation.simulator.audit:audit_simulator", suite=self.suite, demonstrations=self.demonstrations
         )
         if isinstance(self.policy, Policy):
-            checks.append(audit.check_contract(self.policy.processor.contract()))
+            contract = self.policy.processor.contract()
+            checks.append(audit.check_contract(contract, self.config.override_contract))
             checks.append(check_preprocessing(self.policy))
             checks.append(check_instructions(self.policy, [task["instruction"] for task in self.tasks]))
         for index, check in enumerate(checks):

@@ -93,10 +93,10 @@ class BackgroundEvaluation:
         return self._settings.every_steps is not None and self._interval.due(self._state)
 
     def submit(self, checkpoint: Path) -> None:
-        """Have a checkpoint evaluated. Its files are linked, so that it may be deleted meanwhile."""
-        if not self._enabled:
+        """Have a checkpoint evaluated. Its files are linked: it may be deleted meanwhile. Any thread may call."""
+        step = step_of(checkpoint)
+        if not self._enabled or step is None:
             return
-        step = self._state.global_step
         folder = self._folder / checkpoint.name
         try:
             shutil.rmtree(folder, ignore_errors=True)

@@ -10,13 +10,20 @@ from torch import Tensor, nn
 
 from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
+from vla.data.contract import describe_differences, find_differences
 from vla.data.materialize import load_processor
 from vla.errors import UserError
 from vla.models.base import BaseModel
 from vla.models.lora import MARK, plain_name
 from vla.overwatch import initialize_overwatch
 from vla.overwatch.distributed import gather_objects
-from vla.training.checkpoint_files import CheckpointWriter, read_json, read_manifest, read_tensors
+from vla.training.checkpoint_files import (
+    CheckpointWriter,
+    one_line_errors,
+    read_json,
+    read_manifest,
+    read_tensors,
+)
 from vla.training.seeding import get_rng_state, seed_everything, set_rng_state
 
 if TYPE_CHECKING:
@@ -55,8 +62,8 @@ def rank_file(rank: int) -> str:
     return f"trainer/rank-{rank:05d}.safetensors"
 
 
-def save_checkpoint(strategy: "TrainStrategy", folder: Path) -> None:
-    """Write everything that `restore_checkpoint` needs. All processes must call it; the main one writes.
+def save_checkpoint(strategy: "TrainStrategy", writer: CheckpointWriter) -> None:
+    """Give `writer` everything that `restore_checkpoint` needs. All processes must call it; the main one's writes.
 
     Raises:
         OSError: it could not be written (raised in the main process only, after the others are done).
@@ -64,7 +71,7 @@ def save_checkpoint(strategy: "TrainStrategy", folder: Path) -> None:
     dist, config, state = strategy.dist, strategy.config, strategy.state
     groups = saved_groups(config, list(strategy.model.module_groups()))
     as_published = parameters_as_published(config, strategy.model)
-    with CheckpointWriter(folder, enabled=dist.is_main) as writer:
+    with writer:
         tensors = strategy.state_dict()
         for group in groups:
             names = [name for name, owner in strategy.owners.items() if owner == group and name not in as_published]
@@ -136,8 +143,13 @@ def restore_checkpoint(strategy: "TrainStrategy", folder: Path) -> None:
     The same number of processes goes on with the same bits; another number with the same order of samples.
 
     Raises:
-        UserError: the checkpoint is incomplete, or of another model, dataset or optimizer; one line.
+        UserError: the checkpoint is incomplete or broken, or of another model, dataset or optimizer; one line.
     """
+    with one_line_errors(folder):
+        _restore(strategy, folder)
+
+
+def _restore(strategy: "TrainStrategy", folder: Path) -> None:
     manifest, shared = read_manifest(folder), read_json(folder / STATE)
     check_contract(load_processor(folder).contract(), strategy.feed.datasets.processor.contract())
     load_weights(strategy.model, folder, scatter=strategy.scatter)
@@ -196,29 +208,12 @@ def _restore_rank(strategy: "TrainStrategy", folder: Path, world_size: int) -> N
 
 
 def check_contract(saved: dict[str, Any], current: dict[str, Any]) -> None:
-    """Raise UserError, one line, unless both sides agree on what goes into and comes out of the model."""
-    pairs = {(name, _plain(a), _plain(b)) for name, a, b in _differences(saved, current)}
-    if pairs:
-        shown = "; ".join(f"{name} {a} in the checkpoint, {b} here" for name, a, b in sorted(pairs)[:4])
-        raise UserError(f"resume: the processor is another: {shown}")
+    """Raise UserError, one line, unless both sides agree on what goes into and comes out of the model.
 
-
-def _differences(left: Any, right: Any, path: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(left, dict) and isinstance(right, dict):
-        names = [*left, *(name for name in right if name not in left)]
-        return [
-            found
-            for name in names
-            for found in _differences(left.get(name), right.get(name), f"{path}.{name}".lstrip("."))
-        ]
-    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
-        return [] if [*map(_plain, left)] == [*map(_plain, right)] else [(path, left, right)]
-    return [] if left == right else [(path, left, right)]
-
-
-def _plain(value: Any) -> str:
-    text = str(list(value) if isinstance(value, tuple) else value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    No field can be overridden here: statistics that a model has learnt with are not to be replaced.
+    """
+    if found := find_differences(saved, current):
+        raise UserError(f"resume: the processor is another: {describe_differences(found, 'this run')}")
 
 
 @torch.no_grad()

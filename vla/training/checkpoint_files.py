@@ -7,15 +7,17 @@ step-000120/
     trainer/optimizer.safetensors      `<parameter name>.<state name>`
     trainer/state.json                 position, sampler, optimizer settings, loss scale, best metric, trackers
     trainer/rank-00000.safetensors     random number generators and open metric sums of every process
-    manifest.json                      versions, step, what is in it; written last
+    manifest.json                      versions, step, what is in it, size and SHA-256 of every file; written last
 """
 
+import hashlib
 import json
 import os
 import platform
 import shutil
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import safetensors
@@ -33,6 +35,7 @@ overwatch = initialize_overwatch(__name__)
 FORMAT = 1
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp"  # suffix of folders that are being written or removed
+_BLOCK = 2**22  # bytes read at once: enough for hashlib to leave the interpreter to other threads
 
 
 def versions() -> dict[str, str]:
@@ -60,6 +63,15 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's content, as `sha256sum` prints it."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class CheckpointWriter:
@@ -95,7 +107,7 @@ class CheckpointWriter:
         if self._enabled and self._error is None:
             try:
                 function()
-            except (OSError, safetensors.SafetensorError) as error:
+            except (OSError, MemoryError, RuntimeError, safetensors.SafetensorError) as error:  # torch: no memory
                 self._error = error
 
     def _path(self, name: str) -> Path:
@@ -131,10 +143,15 @@ class CheckpointWriter:
 
     def _finish(self, manifest: dict[str, Any]) -> None:
         files = sorted(path for path in self._beside.rglob("*") if path.is_file())
-        sizes = {path.relative_to(self._beside).as_posix(): path.stat().st_size for path in files}
+        names = [path.relative_to(self._beside).as_posix() for path in files]
         for path in files:
             flush(path)
-        write_json(self._beside / MANIFEST, {"format": FORMAT, "versions": versions(), **manifest, "files": sizes})
+        whole = {
+            "format": FORMAT, "versions": versions(), **manifest,
+            "files": dict(zip(names, [path.stat().st_size for path in files], strict=True)),
+            "sha256": dict(zip(names, map(checksum, files), strict=True)),
+        }  # fmt: skip
+        write_json(self._beside / MANIFEST, whole)
         for folder in [path for path in self._beside.rglob("*") if path.is_dir()] + [self._beside]:
             flush(folder)
         if self.folder.exists():
@@ -151,6 +168,24 @@ def remove_checkpoint(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
+@contextmanager
+def one_line_errors(path: Path) -> Iterator[None]:
+    """What goes wrong while the content of `path` is taken apart (a part is missing, or of another kind) is an error
+    of the file, in one line.
+
+    Raises:
+        UserError: in place of the exceptions that broken content causes; UserError itself passes.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except KeyError as error:
+        raise UserError(f"{path}: broken, or of another version: {error} is missing") from error
+    except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise UserError(f"{path}: broken, or of another version ({' '.join(str(error).split())})") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -159,7 +194,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: can't be read ({error})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: must hold a JSON object")
@@ -167,7 +202,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a complete checkpoint.
+    """The manifest of a complete checkpoint. Contents of files are not read: see `verify_checkpoint`.
 
     Raises:
         UserError: there is none, or a file that it lists is missing or has another size.
@@ -177,10 +212,34 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise UserError(f"{folder}: checkpoint format {manifest.get('format')}, this version reads {FORMAT}")
-    for name, size in manifest["files"].items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != size:
-            raise UserError(f"{folder}: not a complete checkpoint ({name} is missing or cut off)")
+    with one_line_errors(folder / MANIFEST):
+        for name, size in {**manifest["files"]}.items():
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise UserError(f"{folder / MANIFEST}: must list files of its folder, got {name!r}")
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != size:
+                raise UserError(f"{folder}: not a complete checkpoint ({name} is missing or cut off)")
+    return manifest
+
+
+def verify_checkpoint(folder: Path) -> dict[str, Any]:
+    """Read all of a checkpoint's files and compare them with their checksums; returns the manifest.
+
+    Checkpoints of versions that wrote no checksums are checked for completeness alone.
+
+    Raises:
+        UserError: it is not complete, or a file was altered after it was written.
+    """
+    manifest = read_manifest(folder)
+    with one_line_errors(folder / MANIFEST):
+        expected = {**manifest.get("sha256", {})}
+        for name in [name for name in manifest["files"] if name in expected]:
+            try:
+                found = checksum(folder / name)
+            except OSError as error:
+                raise UserError(f"{folder}: {name} can't be read ({error.strerror})") from error
+            if found != expected[name]:
+                raise UserError(f"{folder}: {name} was altered or damaged after it was written (checksum differs)")
     return manifest
 
 

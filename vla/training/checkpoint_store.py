@@ -8,7 +8,14 @@ from typing import Any
 from vla.conf.pretrain import CheckpointConfig
 from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
-from vla.training.checkpoint_files import TEMPORARY, read_json, read_manifest, remove_checkpoint, write_json
+from vla.training.checkpoint_files import (
+    TEMPORARY,
+    read_json,
+    read_manifest,
+    remove_checkpoint,
+    verify_checkpoint,
+    write_json,
+)
 
 overwatch = initialize_overwatch(__name__)
 
@@ -45,11 +52,16 @@ class CheckpointStore:
             return []
         return sorted(step for path in self.folder.iterdir() if (step := step_of(path)) is not None)
 
-    def newest(self) -> Path | None:
-        """The newest complete checkpoint; incomplete ones are passed over with a warning."""
+    def newest(self, verify: bool = False) -> Path | None:
+        """The newest complete checkpoint; incomplete ones are passed over with a warning.
+
+        Args:
+            verify: read all of it, and pass over those with a damaged file, too.
+        """
+        check = verify_checkpoint if verify else read_manifest
         for step in reversed(self.steps()):
             try:
-                read_manifest(self.path(step))
+                check(self.path(step))
                 return self.path(step)
             except UserError as error:
                 overwatch.warning(f"passed over: {error}")
@@ -58,7 +70,9 @@ class CheckpointStore:
     def best(self) -> Path | None:
         """The checkpoint with the best evaluation, if one is recorded and there."""
         name = self._read_index().get("best")
-        return self.folder / name if name and (self.folder / name).is_dir() else None
+        if not isinstance(name, str) or step_of(Path(name)) is None:
+            return None
+        return self.folder / name if (self.folder / name).is_dir() else None
 
     def _read_index(self) -> dict[str, Any]:
         try:
@@ -66,13 +80,25 @@ class CheckpointStore:
         except UserError:  # none yet
             return {}
 
+    def _complete_steps(self) -> list[int]:
+        complete = []
+        for step in self.steps():
+            try:
+                read_manifest(self.path(step))
+                complete.append(step)
+            except UserError as error:
+                overwatch.warning(f"not counted among those that are kept: {error}")
+        return complete
+
     def record(self, step: int, best_step: int | None, best_value: float | None, metric: str) -> None:
         """Note the checkpoint of `step` in index.json and delete those that are no longer kept.
 
-        The best one is never deleted (unless `keep_best` is off), nor is the one just written.
+        The best one is never deleted (unless `keep_best` is off), nor is the one just written. Broken ones don't count
+        among the newest that are kept, so that whole ones don't make room for them.
         """
+        complete = self._complete_steps()
         best = self.path(best_step).name if best_step is not None and self.path(best_step).is_dir() else None
-        kept = set(self.steps()[-self._config.keep_last :]) | {step}
+        kept = set(complete[-self._config.keep_last :]) | {step}
         if self._config.keep_best and best is not None and best_step is not None:
             kept.add(best_step)
         index = {
@@ -80,8 +106,10 @@ class CheckpointStore:
             "checkpoints": [self.path(item).name for item in self.steps() if item in kept],
         }  # fmt: skip
         write_json(self.folder / INDEX, index)
+        if not complete:  # not even what was just written can be read back: nothing may go
+            return
         for item in self.steps():
-            if item not in kept:
+            if item not in kept and item < complete[-1]:
                 remove_checkpoint(self.path(item))
 
     def rewind(self, step: int) -> None:
@@ -101,43 +129,59 @@ class CheckpointStore:
 
 
 def find_checkpoint(path: Path, prefer: str = "last") -> Path:
-    """The checkpoint that `path` means: itself, or the best or last one of a run folder.
+    """The checkpoint that `path` means: itself, or the best or last one of a run folder. All of its files are read and
+    compared with their checksums; in a run folder, one that is damaged is passed over for the one before it.
 
     Args:
         path: a checkpoint folder, a run folder, or its `checkpoints` folder.
         prefer: last | best; a run without a best one gives its last.
 
     Raises:
-        UserError: there is no complete checkpoint; one line that says where was looked.
+        UserError: there is no whole checkpoint; one line that says where was looked.
     """
     if step_of(path) is not None or (path / "manifest.json").is_file():
-        read_manifest(path)
+        verify_checkpoint(path)
         return path
     store = CheckpointStore(path.parent if path.name == FOLDER else path)
     best = store.best() if prefer == "best" else None
-    found = best or store.newest()
+    if best is not None:
+        try:
+            verify_checkpoint(best)
+            return best
+        except UserError as error:
+            overwatch.warning(f"the best checkpoint is passed over for the last: {error}")
+    found = store.newest(verify=True)
     if found is None:
         raise UserError(f"no complete checkpoint in {store.folder}; name a run's folder, or one of its checkpoints")
     return found
 
 
-def resolve_resume(run_dir: Path, resume: str | None) -> Path | None:
+def resolve_resume(run_dir: Path, resume: str | None, restarted: bool = False) -> Path | None:
     """The checkpoint that `--resume` asks for.
 
     Args:
         run_dir: the run's folder.
         resume: None | "auto" (the run's newest, None when there is none) | a checkpoint or run folder.
+        restarted: the launcher has started the same command again: it goes on with the run's newest, if it has any.
 
     Raises:
-        UserError: the folder given holds no complete checkpoint, or a new run would overwrite an old one's.
+        UserError: the folder given holds no whole checkpoint, a new run would overwrite an old one's, or all
+            checkpoints of the run are broken: to start over without a word would lose it.
     """
-    if resume == "auto":
-        return CheckpointStore(run_dir).newest()
+    store = CheckpointStore(run_dir)
+    if resume == "auto" or (restarted and store.steps()):
+        found, steps = store.newest(verify=True), store.steps()
+        if found is None and steps:
+            raise UserError(
+                f"resume: none of the {len(steps)} checkpoints in {store.folder} is whole; move them away to start "
+                "from the beginning"
+            )
+        return found
     if resume is not None:
         try:
             return find_checkpoint(Path(resume))
         except UserError as error:
             raise UserError(f"resume: {error}") from None
-    if CheckpointStore(run_dir).steps():
+    if store.steps():
         raise UserError(f"run_id: {run_dir} already holds checkpoints; pass --resume auto or another --run_id")
     return None

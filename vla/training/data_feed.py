@@ -90,6 +90,11 @@ class DataFeed:
         """Whether there is anything to evaluate on."""
         return self.datasets.validation is not None and len(self.datasets.validation) > 0
 
+    @property
+    def has_evaluated(self) -> bool:
+        """Whether held-out data is being read already."""
+        return "eval" in self._loaders
+
     def samples_in_step(self, step_in_epoch: int) -> int:
         """Samples of an optimizer step, all processes together, without padding."""
         size = self.sampler.global_batch_size

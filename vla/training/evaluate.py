@@ -9,6 +9,7 @@ from typing import Any
 from vla.conf import cli
 from vla.conf.evaluate import EvaluateConfig
 from vla.conf.pretrain import PretrainConfig
+from vla.data.contract import refuse_other_data
 from vla.data.materialize import get_datasets
 from vla.errors import UserError
 from vla.overwatch.distributed import destroy_distributed, initialize_distributed
@@ -40,16 +41,17 @@ def run_dir_of(checkpoint: Path) -> Path:
 
 def evaluate_checkpoint(
     path: Path, device: str, *, output_dir: Path | None = None, dataset_root: Path | None = None, batch_size: int = 16,
-    max_batches: int | None = None,
+    max_batches: int | None = None, override_contract: tuple[str, ...] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """`evaluate_run` for the model of `path`, a run folder (its best checkpoint, else its last) or a checkpoint.
 
     Args:
         output_dir: where `evaluation/` is written; None: the run's folder.
         dataset_root: the data, if it isn't where it was in training any more.
+        override_contract: fields in which the data may differ from what the checkpoint was made for.
 
     Raises:
-        UserError: there is no complete checkpoint.
+        UserError: there is no complete checkpoint, or it was made for other data.
         ValueError: the data can't be read.
     """
     from vla.training.checkpoint_store import find_checkpoint
@@ -63,6 +65,7 @@ def evaluate_checkpoint(
     if dataset_root is not None:
         dataset = replace(dataset, root=dataset_root)
     datasets = get_datasets(dataset, trained.model, processor, trained.stage)
+    refuse_other_data(datasets, override_contract)
     metrics: dict[str, Any] = evaluator.evaluate_run(
         model, processor, datasets, get_task(trained.model, processor), output_dir or run_dir_of(folder), device,
         batch_size=batch_size, max_batches=max_batches, checkpoint=folder.name,
@@ -87,7 +90,7 @@ def run(config: EvaluateConfig, write_report: Callable[[Path], Path] | None = No
     try:
         metrics = evaluate_checkpoint(
             folder, dist.device, output_dir=output_dir, dataset_root=config.dataset_root, batch_size=config.batch_size,
-            max_batches=config.max_batches,
+            max_batches=config.max_batches, override_contract=config.override_contract,
         )  # fmt: skip
     finally:
         destroy_distributed(dist)

@@ -1,5 +1,6 @@
 """What a run tells the world: metrics of the training steps, averaged over the log interval, and evaluations."""
 
+import math
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -76,7 +77,8 @@ class Monitor:
         """Take in an optimizer step: the gradient's norm before clipping, the learning rate that it used, and that of
         the next step.
         """
-        self.sums.add("grad_norm", grad_norm)
+        finite = math.isfinite(grad_norm)  # not where fp16 overflowed
+        self.sums.add("grad_norm", grad_norm if finite else 0.0, float(finite))
         self._learning_rate = learning_rate
         self._trackers.add_step(self._state.global_step + 1, next_learning_rate)
 

@@ -5,19 +5,25 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from vla.conf import cli
+from vla.conf.merging import encode
 from vla.conf.pretrain import PretrainConfig
+from vla.data.contract import find_differences, refuse_differences, refuse_other_data
 from vla.data.materialize import get_datasets, load_processor
 from vla.errors import UserError
 from vla.models.base import BaseModel
 from vla.models.freezing import GroupRow, apply_stage, format_table, parameter_table
 from vla.models.materialize import get_model
 from vla.overwatch import initialize_overwatch, log_to_file
-from vla.overwatch.distributed import DistState, broadcast_object, destroy_distributed, initialize_distributed
-from vla.training.checkpoint import load_weights
+from vla.overwatch.distributed import DistState, barrier, broadcast_object, destroy_distributed, initialize_distributed
+from vla.overwatch.launch import restart_count
+from vla.overwatch.peers import EXIT_CODE as LOST
+from vla.overwatch.peers import PeerWatch
+from vla.training.checkpoint import CONFIG, load_weights
 from vla.training.checkpoint_store import find_checkpoint, resolve_resume
 from vla.training.compilation import check_compile
 from vla.training.environment import describe_environment
@@ -35,6 +41,10 @@ overwatch = initialize_overwatch(__name__)
 
 Decision = TypeVar("Decision")
 
+REQUEUE = 75  # exit code: stopped by a scheduler, saved, go on later; sysexits.h calls it EX_TEMPFAIL
+NOTICED_WITHIN = 5.0  # seconds after a failed collective in which the reason is known
+SAVE_LIMIT = 120.0  # seconds that a save may go on when another process is gone
+
 
 def run(config: PretrainConfig, write_report: Callable[[Path], Path] | None = None) -> int:
     """Train as `config` says, or print the plan of it. Every process of a launcher calls this.
@@ -44,8 +54,9 @@ def run(config: PretrainConfig, write_report: Callable[[Path], Path] | None = No
         write_report: called with the run's folder at the end, in the main process; returns the report's path.
 
     Returns:
-        Exit code: 0 when the run is complete; 128 + the signal's number when a signal stopped it after saving; 1 when
-        the training broke down (not finite).
+        Exit code: 0 when the run is complete; `REQUEUE` (75) when SIGTERM or SIGUSR1 stopped it after saving, 130 when
+        SIGINT did; 1 when the training broke down (not finite), when its last step could not be saved, or when another
+        process is gone.
 
     Raises:
         UserError: something that the user can put right; nothing has been trained.
@@ -55,26 +66,54 @@ def run(config: PretrainConfig, write_report: Callable[[Path], Path] | None = No
     dist = initialize_distributed(config.device)
     try:
         config = _agreed(lambda: with_run_name(config, dist.world_size), dist)
-        with _logging_to(config.run_dir):
-            result = train(config, dist)
+        with _logging_to(config.run_dir), PeerWatch(dist) as peers:
+            result = _train_with_others(config, dist, peers)
     except NonFiniteError as error:
         overwatch.error(f"{error}; the checkpoints before it are in {config.run_dir / 'checkpoints'}")
         return 1
     finally:
         destroy_distributed(dist)
+    if result is None:
+        return LOST
+    if result.save_error is not None:
+        overwatch.error(f"{result.save_error}; the last good checkpoint is {result.last_checkpoint}")
     if result.interrupted:
         overwatch.info(f"stopped by {result.reason} at step {result.global_step}; --resume auto goes on from there")
-        return 128 + signal.Signals.__members__.get(result.reason, signal.SIGTERM)
+        return 128 + signal.SIGINT if result.reason == "SIGINT" else REQUEUE
     if dist.is_main:
         summarise(config, dist, result)
         if config.report and write_report is not None:
             overwatch.info(f"report: {write_report(config.run_dir)}")
-    return 0
+    return 0 if result.save_error is None else 1
 
 
-def train(config: PretrainConfig, dist: DistState) -> TrainingResult:
-    """Build everything, and train. The run's files are written once nothing of the user's can be wrong any more."""
+def _train_with_others(config: PretrainConfig, dist: DistState, peers: PeerWatch) -> TrainingResult | None:
+    """`train`; None when it failed because another process is gone, which has been logged."""
+    try:
+        result = train(config, dist, peers)
+        barrier(dist)  # launchers end all processes when one has ended: not before everything is written
+        return result
+    except NonFiniteError:
+        raise
+    except RuntimeError:  # what a collective raises when the other side is gone
+        if peers.wait_for_loss(NOTICED_WITHIN) is None:
+            raise
+        return None
+
+
+def train(config: PretrainConfig, dist: DistState, peers: PeerWatch | None = None) -> TrainingResult:
+    """Build everything, and train. The run's files are written once nothing of the user's can be wrong any more.
+
+    Args:
+        config: the run.
+        dist: this process.
+        peers: told what must be finished before another process's end ends this one.
+    """
     strategy = build_strategy(config, dist)
+    if peers is not None:
+        peers.last_will = lambda: strategy.saver.finish(SAVE_LIMIT)
+    if config.checkpoint.rehearse and strategy.state.global_step == 0:
+        strategy.saver.rehearse()
     if dist.is_main:
         _write_run_files(strategy.config, parameter_table(strategy.model), dist)
     return strategy.run_training()
@@ -87,17 +126,37 @@ def build_strategy(config: PretrainConfig, dist: DistState) -> TrainStrategy:
     check_compile(config, dist.device)
     set_deterministic(config.deterministic)
     seed_everything(config.seed)
-    resume_from = _agreed(lambda: resolve_resume(config.run_dir, config.resume), dist)
+    resume_from = _agreed(lambda: resolve_resume(config.run_dir, config.resume, restarted=restart_count() > 0), dist)
     config = _agreed(lambda: start_from_previous_stage(config, resume_from), dist)
+    config = _agreed(lambda: _as_resumed(config, resume_from), dist)
     # What is quick to check comes first: data, then whether weights can be found, then memory is taken.
     processor = load_processor(resume_from) if resume_from else None
     datasets = get_datasets(config.dataset, config.model, processor, config.stage)
+    refuse_other_data(datasets, [name for name in config.override_contract if name.startswith("conventions.")])
     model = _get_model(config, resume_from)
     rows = apply_stage(model, config.stage_config)
     overwatch.info(f"stage {config.stage.value} of {type(config.model).model_id}\n{format_table(rows)}")
     strategy = get_train_strategy(config, model, dist)
     strategy.run_setup(get_task(config.model, datasets.processor), datasets, resume_from)
     return strategy
+
+
+def _as_resumed(config: PretrainConfig, resume_from: Path | None) -> PretrainConfig:
+    """`config` with the input and output contract of the checkpoint to resume.
+
+    Raises:
+        UserError: this run's is another, and `override_contract` doesn't name the field.
+    """
+    if resume_from is None:
+        return config
+    saved = cli.load(PretrainConfig, resume_from / CONFIG).model
+    if type(saved) is not type(config.model):
+        return config  # what differs is more than the contract; restoring says so
+    before, now = ({"processor": encode(model.processor)} for model in (saved, config.model))
+    found = find_differences(before, now)
+    named = [name for name in config.override_contract if not name.startswith("conventions.")]
+    refuse_differences(found, "this run", named)
+    return replace(config, model=replace(config.model, processor=saved.processor)) if found else config
 
 
 def summarise(config: PretrainConfig, dist: DistState, result: TrainingResult) -> None:

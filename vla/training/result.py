@@ -19,6 +19,7 @@ class TrainingResult:
     best_value: float | None  # of evaluation.metric
     best_checkpoint: Path | None
     last_checkpoint: Path | None
+    save_error: str | None = None  # why the last step is not saved
 
     @property
     def interrupted(self) -> bool:

@@ -15,6 +15,8 @@ class TrainerState:
     step_in_epoch: int = 0
     skipped_steps: int = 0  # windows without a single value to learn from
     overflow_steps: int = 0  # fp16: steps not taken because the scaled gradients overflowed
+    nonfinite_steps: int = 0  # steps not taken because loss or gradient was not finite
+    nonfinite_in_a_row: int = 0  # of them, those since the last step that was taken
     elapsed: float = 0.0  # seconds of training, over all resumptions
 
     @property
@@ -42,3 +44,5 @@ class TrainerState:
         """Take the position from `state`; the lengths of run and epoch stay those of this run's configuration."""
         for name in ("global_step", "epoch", "step_in_epoch", "skipped_steps", "overflow_steps", "elapsed"):
             setattr(self, name, state[name])
+        for name in ("nonfinite_steps", "nonfinite_in_a_row"):  # earlier versions stopped at the first
+            setattr(self, name, state.get(name, 0))

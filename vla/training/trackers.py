@@ -1,5 +1,7 @@
 """Trackers: where metrics are written. Only the main process has any."""
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,7 +57,21 @@ class JSONLTracker:
         self._writer = jsonlines.Writer(self._file, flush=True)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        self._writer.write({"global_step": step, **metrics})
+        end = self._file.tell()
+        try:
+            self._writer.write({"global_step": step, **metrics})
+        except OSError:
+            self._drop_unwritten(end)
+            raise
+
+    def _drop_unwritten(self, end: int) -> None:
+        """No half line stays, in the file or in memory: the next one would be glued to it."""
+        path = Path(self._file.name)
+        with contextlib.suppress(OSError):
+            self._file.close()  # tries once more to write what it holds
+        os.truncate(path, min(end, path.stat().st_size))
+        self._file = path.open("a", encoding="utf-8")
+        self._writer = jsonlines.Writer(self._file, flush=True)
 
     write_late = write
 
@@ -178,9 +194,13 @@ class Trackers:
             self._prismatic.add_step(step, next_learning_rate)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Pass metrics on to every tracker."""
-        for tracker in self._trackers.values():
-            tracker.write(step, metrics)
+        """Pass metrics on to every tracker. An error of the disk is logged, no more."""
+        for name, tracker in self._trackers.items():
+            try:
+                tracker.write(step, metrics)
+            except OSError as error:
+                file = METRICS_FILE if name == "jsonl" else name
+                overwatch.error(f"the metrics of step {step} are NOT in {file}: {error}")
 
     def write_late(self, step: int, metrics: dict[str, float]) -> None:
         """Pass metrics of an earlier step on to every tracker."""

@@ -71,6 +71,7 @@ class LiberoDataset:
         self._history = np.arange(1 - config.num_frames, 1) * config.frame_stride
         self._chunk = np.arange(processor.chunk_size)
         self.skipped = skipped or []
+        self.conventions = replace(LIBERO_CONVENTIONS, image_shape=self._image_shape)  # of this data
         self.images_needed = (
             True  # false: what is seen in them is kept (`vla.training.feature_store`), they stay on disk
         )

@@ -1,7 +1,7 @@
 """`TrainStrategy`: the one training loop, one process as it stands; a parallelism fills `StrategyHooks`."""
 
-import math
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from vla.models.base import FeatureSource
 from vla.overwatch import initialize_overwatch
 from vla.overwatch.distributed import gather_objects
 from vla.training.background_evaluation import BackgroundEvaluation
-from vla.training.checkpoint import restore_checkpoint, save_checkpoint
+from vla.training.checkpoint import restore_checkpoint
 from vla.training.checkpoint_store import CheckpointStore
 from vla.training.compilation import compile_blocks
 from vla.training.data_feed import DataFeed
@@ -23,19 +23,23 @@ from vla.training.feature_cache import FeatureCache, frozen_sources, keep_on_dis
 from vla.training.intervals import Interval
 from vla.training.metrics import StepClock
 from vla.training.monitor import Monitor
+from vla.training.nonfinite import NonFiniteGuard
 from vla.training.optim import freeze_multiplied_by_zero, get_optimizer, lr_scale, parameter_owners
 from vla.training.precision import LossScaler, autocast_context
-from vla.training.result import FINISHED, NonFiniteError, TrainingResult
+from vla.training.result import FINISHED, TrainingResult
+from vla.training.saving import Saver
 from vla.training.schedules import get_schedule, set_learning_rate
 from vla.training.seeding import preserved_rng, seed_everything
 from vla.training.signals import StopSignals
 from vla.training.state import TrainerState
 from vla.training.statistics import FORWARD_BACKWARD, POST_PROCESS
 from vla.training.strategies.hooks import StrategyHooks
-from vla.training.tasks.base import Task
+from vla.training.tasks.base import Task, TaskOutput
 from vla.training.window import WindowWeights, weigh_window
 
 overwatch = initialize_overwatch(__name__)
+
+MicroResult = tuple[TaskOutput, Tensor, float]  # of a micro-batch: what it gave, its loss as optimised, its weight
 
 
 class TrainStrategy(StrategyHooks):
@@ -73,14 +77,14 @@ class TrainStrategy(StrategyHooks):
         steps_per_epoch = self.feed.steps_per_epoch
         self.state = TrainerState(stage.max_steps or stage.epochs * steps_per_epoch, steps_per_epoch)
         self.schedule = get_schedule(stage.schedule, self.state.total_steps, steps_per_epoch)
+        self.guard = NonFiniteGuard(config.run_dir, stage.max_nonfinite_steps, dist, self.state)
         self.monitor = Monitor(config, dist, self.state, clock, measures=hasattr(task, "measure"))
         self.background = BackgroundEvaluation(config, self.state, self.monitor.metrics_file, is_main=dist.is_main)
         self.best = BestMetric(config.evaluation)
         self.store = CheckpointStore(config.run_dir, config.checkpoint)
-        self._saved_step: int | None = None
         if resume_from is not None:
             restore_checkpoint(self, resume_from)
-            self._saved_step = self.state.global_step
+        self.saver = Saver(self, self.state.global_step if resume_from is not None else None)
         if dist.is_main:
             self.store.rewind(self.state.global_step)
         self.features = self._get_feature_cache(datasets)
@@ -106,16 +110,17 @@ class TrainStrategy(StrategyHooks):
         """Train until the steps are done, early stopping ends it, or a signal asks for a stop.
 
         Raises:
-            NonFiniteError: a gradient is not finite; nothing was updated with it.
+            NonFiniteError: losses or gradients were not finite for too many steps in a row; nothing was learnt from
+                them.
         """
         reason = "completed"
         self.model.train()
-        with StopSignals() as signals, self.monitor, self.feed, self.background:
+        with StopSignals() as signals, self.monitor, self.feed, self.background, self.saver:
             for window in self.feed.windows(self.state):
                 weights = weigh_window(self.task, window, self.stage.loss_reduction, signals.stop_requested, self.dist)
                 if weights.stop:  # a signal to any process reaches all of them at the same step
                     reason = signals.received or "a signal to another process"
-                    self.save()
+                    self.saver.save()
                     break
                 self.train_step(window, weights)
                 self.state.advance()
@@ -126,10 +131,12 @@ class TrainStrategy(StrategyHooks):
                     reason = "early stopping"
                     break
             if reason in FINISHED:
+                self.saver.finish()
                 self.background.wait(lambda: signals.stop_requested, self.dist)
             self.monitor.write_found(self.background.found())
         newest = self.store.newest() if self.dist.is_main else None
-        return TrainingResult(self.state.global_step, reason, self.best.value, self.store.best(), newest)
+        step, best = self.state.global_step, self.store.best()
+        return TrainingResult(step, reason, self.best.value, best, newest, self.saver.error)
 
     def train_step(self, window: list[Batch], weights: WindowWeights) -> None:
         """One optimizer step on the micro-batches of `window`, as loaded."""
@@ -137,16 +144,17 @@ class TrainStrategy(StrategyHooks):
             set_learning_rate(self.optimizer, self.schedule(self.state.global_step))
             if weights.total:
                 with self.monitor.statistics.phase(FORWARD_BACKWARD):
-                    self.accumulate(window, weights)
+                    results = self.accumulate(window, weights)
                 with self.monitor.statistics.phase(POST_PROCESS):
-                    self.update()
+                    self.update(window, results)
                 self.monitor.add_window(self.task, window)
             else:  # nothing but padding and masked values: there is no mean of nothing
                 self.state.skipped_steps += 1
                 overwatch.warning(f"step {self.state.global_step}: no value to learn from, skipped")
 
-    def accumulate(self, window: list[Batch], weights: WindowWeights) -> None:
+    def accumulate(self, window: list[Batch], weights: WindowWeights) -> list[MicroResult]:
         """Forward and backward passes of a window. Gradients become those of the mean over the global batch."""
+        results = []
         scale = self.dist.world_size / weights.total  # the processes' gradients are averaged, not summed
         for number, (loaded, share, count) in enumerate(zip(window, weights.shares, weights.counts, strict=True)):
             batch = self.prepare(loaded, "train")
@@ -156,19 +164,26 @@ class TrainStrategy(StrategyHooks):
                 result = self.task.loss(output, batch)
                 loss = result.loss_sum * share
                 self.backward(loss * scale)
-            self.monitor.add_micro_batch(result, loss, count)
+            results.append((replace(result, loss_sum=loss.detach()), loss.detach(), count))  # no graph is kept
+        return results
 
-    def update(self) -> None:
-        """Clip, step, and start the next accumulation. All processes see the same norm and so decide alike."""
+    def update(self, window: list[Batch], results: list[MicroResult]) -> None:
+        """Clip, step, and start the next accumulation. All processes decide alike whether the step is taken."""
         norm = self.clip_grad_norm(self.stage.max_grad_norm)
-        finite = math.isfinite(norm)
-        if finite:
+        losses = [loss for _, loss, _ in results]
+        finite_loss, finite_gradient = self.guard.agree(losses, norm)
+        if not finite_loss or not (finite_gradient or self.scaler.may_overflow):
+            self.optimizer.zero_grad(set_to_none=True)
+            self.guard.skipped(window, losses, norm)
+            return
+        if finite_gradient:
             self.optimizer_step()
-        elif self.scaler.may_overflow:
-            self.state.overflow_steps += 1
+            self.guard.taken()
         else:
-            raise NonFiniteError(f"step {self.state.global_step}: the gradient is not finite (norm {norm})")
-        self.scaler.update(overflow=not finite)
+            self.state.overflow_steps += 1
+        for result in results:
+            self.monitor.add_micro_batch(*result)
+        self.scaler.update(overflow=not finite_gradient)
         self.optimizer.zero_grad(set_to_none=True)
         step, base = self.state.global_step, self.base_learning_rate
         self.monitor.add_step(norm, base * self.schedule(step), base * self.schedule(step + 1))
@@ -195,7 +210,8 @@ class TrainStrategy(StrategyHooks):
         return max(gather_objects(number, self.dist))
 
     def _counters(self) -> dict[str, float]:
-        skipped: dict[str, float] = {"skipped_steps": self.state.skipped_steps} if self.state.skipped_steps else {}
+        counts = {"skipped_steps": self.state.skipped_steps, "nonfinite_steps": self.state.nonfinite_steps}
+        skipped = {name: float(count) for name, count in counts.items() if count}
         if not self.scaler.enabled:
             return skipped
         return {"loss_scale": self.scaler.value, "overflow_steps": self.state.overflow_steps, **skipped}
@@ -207,6 +223,8 @@ class TrainStrategy(StrategyHooks):
         due = Interval(self.config.evaluation.every_steps, self.config.evaluation.every_epochs).due(self.state)
         if not (self.feed.holds_out and due):
             return False
+        if not self.feed.has_evaluated:  # its worker processes must not be forked while a thread is writing
+            self.saver.finish()
         metrics = self.evaluate()
         self.monitor.write(metrics)
         return self.best.update(metrics, self.state.global_step)
@@ -230,8 +248,9 @@ class TrainStrategy(StrategyHooks):
     def evaluate_in_background(self) -> None:
         """Hand a checkpoint to the processes that evaluate, if it is time to; write what they have found by now."""
         if self.background.due():
-            self.save()
-            self.background.submit(self.store.path(self.state.global_step))
+            self.saver.save()
+            checkpoint = self.store.path(self.state.global_step)
+            self.saver.when_saved(lambda: self.background.submit(checkpoint))
         self.monitor.write_found(self.background.found())
 
     def save_when_due(self, improved: bool) -> None:
@@ -239,18 +258,4 @@ class TrainStrategy(StrategyHooks):
         checkpoint = self.config.checkpoint
         due = Interval(checkpoint.every_steps, checkpoint.every_epochs).due(self.state)
         if due or (improved and checkpoint.keep_best) or self.best.should_stop:
-            self.save()
-
-    def save(self) -> None:
-        """Write a checkpoint of the current step, unless there is one. An error of the disk doesn't end the run."""
-        step = self.state.global_step
-        if self._saved_step == step:
-            return
-        self.monitor.update_elapsed()
-        try:
-            save_checkpoint(self, self.store.path(step))
-            if self.dist.is_main:
-                self.store.record(step, self.best.step, self.best.value, self.config.evaluation.metric)
-        except OSError as error:  # the last good checkpoint stays
-            overwatch.error(f"step {step} is NOT saved: {error}")
-        self._saved_step = step
+            self.saver.save()

@@ -1,0 +1,76 @@
+"""A checkpoint refuses what it was not made for, field by field, unless the user names the field."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from vla.conf.closed_loop import ClosedLoopConfig
+from vla.conf.models.base import ProcessorConfig
+from vla.data.contract import describe_differences, find_differences, refuse_differences, refuse_other_data
+from vla.data.conventions import LIBERO_CONVENTIONS
+from vla.evaluation.simulator.audit import check_contract
+
+MADE_FOR = replace(LIBERO_CONVENTIONS, image_shape=(128, 128))
+
+
+def data(proprio: bool = False, **changes) -> SimpleNamespace:
+    processor = SimpleNamespace(conventions=MADE_FOR, config=ProcessorConfig(proprio=proprio))
+    return SimpleNamespace(processor=processor, train=SimpleNamespace(conventions=replace(MADE_FOR, **changes)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"action_names": ("x", "y")},
+        {"gripper_open": 1.0},
+        {"image_shape": (256, 256)},
+        {"camera_orientation": "top_down"},
+        {"action_scale": (1.0,) * 7},
+        {"rotation": "euler"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_other_data_is_refused(changes):
+    (name,) = changes
+    with pytest.raises(ValueError) as caught:
+        refuse_other_data(data(**changes))
+    message = str(caught.value)
+    assert f"conventions.{name} " in message and f"--override_contract conventions.{name}" in message
+    assert "\n" not in message
+    refuse_other_data(data(**changes), (f"conventions.{name}",))
+    with pytest.raises(ValueError, match="override_contract"):
+        refuse_other_data(data(**changes), (name,))  # half a name is none
+
+
+def test_what_is_not_used_or_not_known_does_not_matter():
+    refuse_other_data(data())
+    refuse_other_data(data(proprio_names=("joint",)))
+    with pytest.raises(ValueError, match="conventions.proprio_names"):
+        refuse_other_data(data(proprio=True, proprio_names=("joint",)))
+    refuse_other_data(data(image_shape=None))
+    refuse_other_data(SimpleNamespace(processor=SimpleNamespace(), train=[]))
+
+
+def test_only_what_is_named_may_differ(capsys):
+    found = find_differences({"a": {"b": 1, "c": [1, 2]}, "d": 3}, {"a": {"b": 2, "c": (1, 2)}, "e": 3})
+    assert [name for name, _, _ in found] == ["a.b", "d", "e"]
+    with pytest.raises(ValueError, match=r"d 3 in the checkpoint, None in this run; e None"):
+        refuse_differences(found, "this run", ["a.b"])
+    refuse_differences(found, "this run", ["a.b", "d", "e", "x"])
+    shown = capsys.readouterr().err
+    assert "a.b: 1 in the checkpoint, 2 in this run; overridden" in shown and "x does not differ" in shown
+    assert describe_differences([(f"f{i}", 0, 1) for i in range(9)], "x").endswith("and 3 more")
+
+
+def test_simulator():
+    contract = {
+        "config": {"action_dim": 7, "cameras": ["agentview"], "num_frames": 1, "orientation": "raw", "proprio": False},
+        "conventions": replace(MADE_FOR, control_hz=5.0).to_dict(),
+    }  # fmt: skip
+    assert check_contract(contract).status == "failed"
+    assert "--override_contract control_hz" in check_contract(contract).detail
+    assert check_contract(contract, ("action_dim",)).status == "failed"
+    assert check_contract(contract, ("control_hz",)).status == "overridden"
+    with pytest.raises(ValueError, match="force: can't be forced as a whole: name the fields"):
+        ClosedLoopConfig(policy="expert", force=("contract",))

@@ -1,0 +1,94 @@
+"""What both sides of a model must agree on, compared field by field: a difference refuses, unless it is named.
+
+`Processor.contract()` is what a checkpoint says; the other side is the run that resumes it, a dataset or a simulator.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from vla.errors import UserError
+from vla.overwatch import initialize_overwatch
+
+overwatch = initialize_overwatch(__name__)
+
+OPTION = "override_contract"
+_SHOWN = 6  # differences that an error tells of
+_LONGEST = 60  # characters of a value in an error
+
+Difference = tuple[str, Any, Any]  # dotted name of the field, its value in the checkpoint, its value here
+
+
+def find_differences(saved: Any, here: Any, path: str = "") -> list[Difference]:
+    """Fields in which two nested plain values (dict, list, number, text) differ; lists and tuples are alike."""
+    if isinstance(saved, dict) and isinstance(here, dict):
+        names = [*saved, *(name for name in here if name not in saved)]
+        return [
+            found
+            for name in names
+            for found in find_differences(saved.get(name), here.get(name), f"{path}.{name}".lstrip("."))
+        ]
+    if isinstance(saved, list | tuple) and isinstance(here, list | tuple):
+        return [] if [*map(_plain, saved)] == [*map(_plain, here)] else [(path, saved, here)]
+    return [] if saved == here else [(path, saved, here)]
+
+
+def refuse_differences(differences: Iterable[Difference], where: str, override: Sequence[str] = ()) -> None:
+    """Raise an error that shows all differences, but for those that the user has named.
+
+    Args:
+        differences: see `find_differences`.
+        where: the other side: "this run", "the dataset", "the simulator".
+        override: dotted names of fields that may differ; a field is meant by its full name alone.
+
+    Raises:
+        UserError: a field differs, or a name in `override` is no field that does; one line.
+    """
+    differences = list(differences)
+    names = {name for name, _, _ in differences}
+    for name in override:
+        if name not in names:
+            known = ", ".join(sorted(names)) or "none differs"
+            overwatch.warning(f"{OPTION}: {name} does not differ between the checkpoint and {where} ({known})")
+    left = sorted((item for item in differences if item[0] not in override), key=lambda item: item[0])
+    for name, saved, here in differences:
+        if name in override:
+            overwatch.warning(f"{name}: {_plain(saved)} in the checkpoint, {_plain(here)} in {where}; overridden")
+    if left:
+        raise UserError(
+            f"{OPTION}: the checkpoint was made for something else: {describe_differences(left, where)}; if you know "
+            f"better, pass --{OPTION} {','.join(name for name, _, _ in left)}"
+        )
+
+
+def describe_differences(differences: Iterable[Difference], where: str) -> str:
+    """Differences in one line, by name; `where` is the other side."""
+    found = sorted(differences, key=lambda item: item[0])
+    shown = [f"{name} {_plain(a)} in the checkpoint, {_plain(b)} in {where}" for name, a, b in found[:_SHOWN]]
+    return "; ".join([*shown, *([f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else [])])
+
+
+def refuse_other_data(datasets: Any, override: Sequence[str] = ()) -> None:
+    """Compare what a Processor was made for with what the data is: meaning of actions and states, pictures' size.
+
+    Args:
+        datasets: a `Datasets`; data without `conventions` is not compared.
+        override: see `refuse_differences`.
+
+    Raises:
+        UserError: see `refuse_differences`.
+    """
+    saved = getattr(datasets.processor, "conventions", None)
+    here = getattr(datasets.train, "conventions", None)
+    if saved is None or here is None:
+        return
+    left, right = saved.to_dict(), here.to_dict()
+    if not datasets.processor.config.proprio:
+        left, right = ({k: v for k, v in side.items() if not k.startswith("proprio")} for side in (left, right))
+    if left["image_shape"] is None or right["image_shape"] is None:  # not known
+        left["image_shape"] = right["image_shape"]
+    refuse_differences(find_differences({"conventions": left}, {"conventions": right}), "the dataset", override)
+
+
+def _plain(value: Any) -> str:
+    text = str(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
