@@ -7,6 +7,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from vla.errors import UserError
+
+MAX_INSTRUCTION = 4096  # characters; attention over a text that no person wrote would take all memory
+
 BatchType = TypeVar("BatchType", bound="Batch")
 
 
@@ -16,6 +20,19 @@ def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, dict):
         return {key: _map(item, function) for key, item in value.items()}
     return value
+
+
+def check_instruction(text: str) -> str:
+    """`text`, an instruction from outside.
+
+    Raises:
+        UserError: it is longer than `MAX_INSTRUCTION` characters; one line.
+    """
+    if len(text) > MAX_INSTRUCTION:
+        raise UserError(
+            f"instruction: must be at most {MAX_INSTRUCTION} characters, got {len(text)} ({text[:40]!r}...)"
+        )
+    return text
 
 
 @dataclass

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla.conf import cli
+from vla.conf.errors import ConfigError
 from vla.conf.pretrain import PretrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -265,3 +266,17 @@ def test_no_file_ends_in_a_traceback(text: list[str], tmp_path_factory: pytest.T
         cli.load(PretrainConfig, path)
     except cli.UserError as error:
         assert "\n" not in str(error) and ": " in str(error)
+
+
+def test_yaml_bomb(tmp_path):
+    """Nine lines that would unfold to 10^9 values; and a file larger than any configuration."""
+    path = tmp_path / "bomb.yaml"
+    lines = ["a: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"b{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    path.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="must not hold more than 100000 values, aliases included"):
+        cli.load(PretrainConfig, path)
+    with path.open("wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(ConfigError, match="must be smaller than"):
+        cli.load(PretrainConfig, path)

@@ -15,6 +15,8 @@ from vla.conf.nodes import Group, Items, Node, Place, Text, show
 from vla.conf.registry import suggest
 
 _DEEPEST = 50  # nested lists and groups: more is no configuration, and would overflow the stack
+_MOST = 100_000  # values, each counted as often as it is referred to: aliases of aliases make billions of a few lines
+_LARGEST = 10 * 2**20  # bytes of a file
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")}
 
 
@@ -26,6 +28,8 @@ def load_file(path: str | Path) -> Group:
     """
     path = Path(path)
     try:
+        if path.stat().st_size > _LARGEST:
+            raise ConfigError("config_path", f"must be smaller than {_LARGEST} bytes, got {str(path)!r}")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         near = suggest(path.name, [item.name for item in path.parent.glob("*.y*ml")])
@@ -74,6 +78,7 @@ class _Reader:
     def __init__(self, events: Iterator[Any], origin: str, field: str, place: Place | None) -> None:
         self._events, self._origin, self._field, self._place = events, origin, field, place
         self._anchors: dict[str, Node] = {}
+        self._count, self._counts = 0, dict[str, int]()  # of values so far; of those below an anchor
 
     def read(self) -> Node:
         """The document's node; an empty document is an empty text."""
@@ -93,11 +98,14 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
                 raise self._error(f"no such anchor, got '*{event.anchor}'", place)
+            self._add(self._counts[event.anchor], place)
             return self._anchors[event.anchor]
         if event.tag is not None and event.tag not in _TAGS:
             raise self._error(f"tags are not allowed, got {event.tag}", place)
         if depth > _DEEPEST:
             raise self._error(f"must not be nested deeper than {_DEEPEST} levels", place)
+        before = self._count
+        self._add(1, place)
         node: Node
         if isinstance(event, yaml.ScalarEvent):
             node = Text(event.value, place, quoted=bool(event.style))
@@ -109,8 +117,13 @@ class _Reader:
         else:
             node = Group(self._entries(depth), place)
         if event.anchor is not None:
-            self._anchors[event.anchor] = node
+            self._anchors[event.anchor], self._counts[event.anchor] = node, self._count - before
         return node
+
+    def _add(self, count: int, place: Place) -> None:
+        self._count += count
+        if self._count > _MOST:
+            raise self._error(f"must not hold more than {_MOST} values, aliases included", place)
 
     def _entries(self, depth: int) -> dict[str, Node]:
         """Keys and values up to the end of a mapping. A value stands where its key stands."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vla.batches import ActionBatch
+from vla.batches import ActionBatch, check_instruction
 from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
 from vla.data.processor import Processor
@@ -159,8 +159,9 @@ class Policy:
         if self.processor.config.proprio:
             stored = np.stack([item.proprio for item in inputs]).astype(np.float32)
             proprio = torch.from_numpy(self.processor.normalize_proprio(stored))
+        instructions = [check_instruction(item.instruction) for item in inputs]
         batch = ActionBatch(
-            sample_ids=torch.arange(size), images=images, instructions=[item.instruction for item in inputs],
+            sample_ids=torch.arange(size), images=images, instructions=instructions,
             actions=torch.zeros(shape), action_mask=torch.ones(shape[:2], dtype=torch.bool), proprio=proprio,
             rng_seeds=torch.tensor([rng_seed(item) for item in inputs], dtype=torch.int64),
         )  # fmt: skip

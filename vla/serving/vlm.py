@@ -159,7 +159,7 @@ def read_picture(picture: Picture) -> Image.Image:
     try:
         with Image.open(picture) as opened:
             return opened.convert("RGB")
-    except OSError as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"image: {picture} can't be read ({error})") from error
 
 

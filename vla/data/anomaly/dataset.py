@@ -110,7 +110,7 @@ class MVTecADDataset:
             with Image.open(self.folder / file) as image:
                 image.load()
                 return image
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise BadData(f"{file}: can't be read: {' '.join(str(error).split())}") from error
 
     def sample_label(self, index: int) -> str:

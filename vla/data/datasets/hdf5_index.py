@@ -9,8 +9,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from vla.batches import check_instruction
 from vla.conf.datasets import LiberoConfig
 from vla.conf.registry import suggest
+from vla.data.datasets.hdf5_links import check_inside, leads_out
 from vla.data.datasets.libero_format import (
     ACTION_DIM,
     CAMERA_SUFFIX,
@@ -111,6 +113,8 @@ def scan(config: LiberoConfig, cameras: tuple[str, ...], proprio: bool) -> Scan:
                     episodes.append(found)
         except BadEpisode as error:
             _handle(error, config, skipped)
+        except HDF5_ERRORS as error:  # damage that only shows when the file's tree is walked
+            _handle(BadEpisode(f"{path}: {one_line(error)}"), config, skipped)
     if not episodes:
         first = f": {skipped[0]}" if skipped else ""
         raise UserError(f"dataset.root: no usable episode in {root}, {len(skipped)} skipped{first}")
@@ -143,13 +147,18 @@ class _FileScanner:
         except OSError as error:
             raise BadEpisode(f"{self.path}: can't be opened as HDF5: {one_line(error)}") from None
         with file:
-            data = file.get("data")
+            data = file.get("data") if not leads_out(file, "data") else None
             if not isinstance(data, h5py.Group):
                 raise BadEpisode(f"{self.path}: no group 'data'")
             demos = demo_names(data)
             if not demos:
                 raise BadEpisode(f"{self.path}: no demonstrations (data/demo_<i>)")
-            instruction = instruction_of(data, task_name(self.path), self.config.instruction_source)
+            try:
+                instruction = check_instruction(
+                    instruction_of(data, task_name(self.path), self.config.instruction_source)
+                )
+            except UserError as error:
+                raise BadEpisode(f"{self.path}: {error}") from None
             if not instruction:
                 raise BadEpisode(
                     f"{self.path}: no instruction: no language_instruction in the attribute problem_info, and the file "
@@ -164,12 +173,18 @@ class _FileScanner:
             if limit is not None and good >= limit:
                 return
             try:
+                check_inside(data, demo, self._names())
                 episode = self._episode(data[demo], demo, instruction, alignment)
             except HDF5_ERRORS as error:
                 yield BadEpisode(f"{self.path}: {demo}: {one_line(error)}")
             else:
                 good += 1
                 yield episode
+
+    def _names(self) -> list[str]:
+        """Of everything that is read of a demonstration."""
+        names = [self.config.action_source, "actions", "states", *(f"obs/{key}" for key in PROPRIO if self.proprio)]
+        return [*names, *(f"obs/{camera}{CAMERA_SUFFIX}" for camera in self.cameras)]
 
     def _episode(self, group: h5py.Group, demo: str, instruction: str, alignment: str) -> Episode:
         actions = _finite(group, self.config.action_source, ACTION_DIM)

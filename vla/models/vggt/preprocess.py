@@ -95,7 +95,10 @@ def _check_request(images: Sequence[ImageSource], target_size: int, patch_size: 
 
 
 def _open_rgb(source: ImageSource) -> Image.Image:
-    image = source if isinstance(source, Image.Image) else Image.open(source)
+    try:
+        image = source if isinstance(source, Image.Image) else Image.open(source)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{source}: has too many pixels to be a picture ({error})") from error
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
     return image.convert("RGB")  # reads the pixels, so that the file is closed
