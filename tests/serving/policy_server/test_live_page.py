@@ -5,6 +5,7 @@ import io
 import shutil
 import subprocess
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,13 @@ def test_the_page_loads_nothing_from_elsewhere(start: Any) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_a_browser_shows_it(start: Any) -> None:
+def test_a_browser_shows_it(start: Any, tmp_path: Path) -> None:
     server = start(EchoPolicy(), score=lambda inputs: [0.125] * len(inputs))
     with connect(server.url) as client:
         client.infer({"agentview": frame(200)}, "pick up the <b>milk</b>")
     assert CHROMIUM is not None
     words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"]
+    words.append(f"--user-data-dir={tmp_path}")  # of no browser that runs already
     page = subprocess.run([*words, server.url], capture_output=True, text=True, timeout=120, check=True).stdout
     assert "pick up the &lt;b&gt;milk&lt;/b&gt;" in page and ">0.125<" in page and ">live<" in page
     assert "data:image/jpeg" in page and page.count("<polyline") == 7 and "agentview" in page
