@@ -1,15 +1,21 @@
 """A checkpoint refuses what it was not made for, field by field, unless the user names the field."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from vla.conf.closed_loop import ClosedLoopConfig
 from vla.conf.models.base import ProcessorConfig
 from vla.data.contract import describe_differences, find_differences, refuse_differences, refuse_other_data
 from vla.data.conventions import LIBERO_CONVENTIONS
+from vla.data.processor import Processor
+from vla.data.statistics import ArrayStatistics
 from vla.evaluation.simulator.audit import check_contract
+from vla.serving.policy import Policy
+from vla.serving.preparation import make_protocol
 
 MADE_FOR = replace(LIBERO_CONVENTIONS, image_shape=(128, 128))
 
@@ -74,3 +80,15 @@ def test_simulator():
     assert check_contract(contract, ("control_hz",)).status == "overridden"
     with pytest.raises(ValueError, match="force: can't be forced as a whole: name the fields"):
         ClosedLoopConfig(policy="expert", force=("contract",))
+
+
+def test_the_evaluation_takes_the_fields_that_are_named():
+    """And an error tells how to name them, not how to force all."""
+    conventions = replace(MADE_FOR, control_hz=5.0)
+    processor = Processor(ProcessorConfig(), 8, {"actions": ArrayStatistics.of(np.eye(8, 7))}, conventions)
+    policy = object.__new__(Policy)
+    policy.processor = processor
+    config = ClosedLoopConfig(checkpoint=Path("unused"))
+    with pytest.raises(ValueError, match=r"control_hz: 5.0 .*--override_contract control_hz lets them differ\)$"):
+        make_protocol(config, policy)
+    assert make_protocol(replace(config, override_contract=("control_hz",)), policy).horizon

@@ -7,7 +7,7 @@ from vla.conf.checks import require, require_choice, require_nonnegative, requir
 
 POLICIES = ("checkpoint", "expert", "replay", "zero", "random")
 SUITES = ("libero-spatial", "libero-object", "libero-goal", "libero-10", "libero-90")
-CHECKS = ("versions", "golden-frame", "published-observation", "replay", "preprocessing")
+CHECKS = ("versions", "golden-frame", "published-observation", "replay", "contract", "preprocessing")
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def make_protocol(config: ClosedLoopConfig, policy: ActingPolicy) -> Protocol:
     """The protocol: published values, what the checkpoint's contract says, and what `config` overrides.
 
     Raises:
-        UserError: checkpoint and simulator don't fit (unless that is forced), or a value is out of range.
+        UserError: checkpoint and simulator don't fit (unless the fields are overridden), or a value is out of range.
     """
     chunk, suite = policy.chunk_size, suite_name(config.suite)
     values: dict[str, Any] = {
@@ -86,8 +86,8 @@ def make_protocol(config: ClosedLoopConfig, policy: ActingPolicy) -> Protocol:
         raise UserError(f"execute_steps: must be at most the policy's chunk of {chunk}, got {values['execute_steps']}")
     if isinstance(policy, Policy):
         seen = policy.processor.config
-        fits = check_contract(policy.processor.contract())
-        if fits.status == "failed" and CONTRACT not in config.force:
+        fits = check_contract(policy.processor.contract(), config.override_contract)
+        if fits.status == "failed":
             raise audit_error(fits)  # before a camera is asked for that isn't there
         values |= {
             "cameras": seen.cameras, "num_frames": seen.num_frames, "frame_stride": seen.frame_stride,
@@ -137,4 +137,5 @@ def _job(policy: ActingPolicy, protocol: Protocol, task: Task, number: int) -> J
 
 def audit_error(check: Check) -> UserError:
     """A failed check as what stops the evaluation."""
-    return UserError(f"self-audit: {check.name} failed: {check.detail}; --force {check.name} goes on all the same")
+    hint = "" if check.name == CONTRACT else f"; --force {check.name} goes on all the same"
+    return UserError(f"self-audit: {check.name} failed: {check.detail}{hint}")
