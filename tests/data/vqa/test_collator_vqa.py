@@ -8,6 +8,7 @@ import torch
 
 from vla.batches import IGNORE_INDEX
 from vla.data.vqa.collator import PackCollator, Sample, pad_left, without_too_long
+from vla.data.vqa.images import images_per_document
 from vla.data.vqa.processor import VQAProcessor
 
 
@@ -49,6 +50,10 @@ def test_a_batch_of_packs(processor: VQAProcessor, sample_of: Callable[..., Samp
     assert len(tiles) * 2 == batch.image_mask.sum()
     alone = processor.pixels(PackCollator(processor)([{"samples": [third]}]).pixel_values)["siglip"]
     assert torch.equal(tiles[-len(alone) :], alone)
+    counts = images_per_document(
+        batch.pixel_values, batch.document_ids, batch.image_mask, len(batch), whole=processor.whole
+    )
+    assert counts.tolist() == [1, 0, 2]
 
 
 def test_samples_see_each_other_as_published(processor: VQAProcessor, sample_of: Callable[..., Sample]) -> None:
