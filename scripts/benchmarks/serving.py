@@ -203,7 +203,8 @@ def serve(checkpoint: str | None, max_batch: int | None, batch_wait_ms: float) -
     """Print the address and serve until SIGTERM."""
     from vla.serving.policy_server.server import PolicyServer
 
-    config = ServeConfig(policy="zero", port=0, max_batch=max_batch, batch_wait_ms=batch_wait_ms)  # the policy is ours
+    options: dict[str, Any] = {"max_batch": max_batch, "batch_wait_ms": batch_wait_ms, "images": "stored"}
+    config = ServeConfig(policy="zero", port=0, **options)  # the policy is ours
     server = PolicyServer(load(checkpoint, max_batch), config)
     print(server.url, flush=True)
     server.run()
