@@ -152,6 +152,21 @@ def test_an_episode_without_actions(look) -> None:
     assert found["in and out"].status == "broken" and "demo_1" in found["in and out"].detail
 
 
+def test_links_to_other_files_are_not_followed(look, tmp_path: Path) -> None:
+    write_task(tmp_path / "elsewhere")
+
+    def spoil(data: h5py.Group) -> None:
+        for name in ("actions", "obs/agentview_rgb"):
+            demo = "demo_1" if name == "actions" else "demo_2"
+            del data[f"{demo}/{name}"]
+            data[f"{demo}/{name}"] = h5py.ExternalLink(
+                str(tmp_path / "elsewhere" / f"{TASK}_demo.hdf5"), f"data/demo_0/{name}"
+            )
+
+    found = look(spoil)["in and out"]
+    assert found.status == "broken" and found.detail.count("is a link to another file, which is not followed") >= 2
+
+
 def test_claims_and_lengths(look) -> None:
     def spoil(data: h5py.Group) -> None:
         data["demo_0"].attrs["num_samples"] = 99

@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.data.datasets.hdf5_index import HDF5_ERRORS, find_files
+from vla.data.datasets.hdf5_links import check_inside, leads_out
 from vla.data.datasets.libero_format import CAMERA_SUFFIX, PROPRIO, demo_names, instruction_of, task_name
 from vla.data.errors import one_line
 from vla.errors import UserError
+
+_READ = ["actions", "rewards", *(f"obs/{key}" for key in PROPRIO)]  # of a demonstration, besides its pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +93,9 @@ def read_raw(path: Path) -> RawData:
 
 
 def _read_file(path: Path, file: h5py.File, data: RawData) -> None:
-    group = file.get("data")
+    group = None if leads_out(file, "data") else file.get("data")
     names = demo_names(group) if isinstance(group, h5py.Group) else []
-    if not names:
+    if not isinstance(group, h5py.Group) or not names:
         data.unreadable.append(f"{path.name}: no demonstrations (data/demo_<i>)")
         return
     task = task_name(path)
@@ -100,6 +103,7 @@ def _read_file(path: Path, file: h5py.File, data: RawData) -> None:
     data.attributes[task] = dict(group.attrs)
     for name in names:
         try:
+            check_inside(group, name, _READ)
             data.episodes.append(_read_demo(path, task, name, group[name]))
         except HDF5_ERRORS as error:
             data.unreadable.append(f"{path.name} {name}: {one_line(error)}")
@@ -110,10 +114,10 @@ def _read_demo(path: Path, task: str, name: str, group: h5py.Group) -> RawEpisod
     if actions.ndim != 2 or not len(actions):
         raise ValueError(f"'actions' must be [T, 7] with T > 0, got {list(actions.shape)}")
     observations = group.get("obs") or {}
+    cameras = [key for key in observations if key.endswith(CAMERA_SUFFIX)]
+    check_inside(group, "obs", cameras)
     states = {key: np.asarray(observations[key][()], dtype=np.float64) for key in PROPRIO if key in observations}
-    frames = {
-        key.removesuffix(CAMERA_SUFFIX): observations[key].shape for key in observations if key.endswith(CAMERA_SUFFIX)
-    }
+    frames = {key.removesuffix(CAMERA_SUFFIX): observations[key].shape for key in cameras}
     claimed = group.attrs.get("num_samples")
     reward = float(group["rewards"][-1]) if "rewards" in group and len(group["rewards"]) else None
     return RawEpisode(
