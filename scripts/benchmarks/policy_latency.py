@@ -15,15 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from _policies import tiny_policy
 
 from vla.batches import ActionBatch
-from vla.conf.models.atlas import VGGTTinyConfig
-from vla.conf.models.components import ChunkHeadConfig
-from vla.conf.pretrain import PretrainConfig
-from vla.data.processor import Processor
-from vla.data.statistics import ArrayStatistics
 from vla.evaluation.simulator.messages import Episode, PolicyInput
-from vla.models.materialize import get_model
 from vla.serving.policy import Policy
 
 WARM_UP = 5
@@ -89,13 +84,3 @@ def timed(function: Callable[[], Any]) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def tiny_policy() -> Policy:
-    """vggt-tiny at random, predicting 8 actions."""
-    model = VGGTTinyConfig(action_head=ChunkHeadConfig(chunk_size=8))
-    generator = np.random.default_rng(0)
-    statistics = {
-        name: ArrayStatistics.of(generator.normal(size=(100, d))) for name, d in (("actions", 7), ("proprio", 8))
-    }
-    return Policy(PretrainConfig(model=model), Processor(model.processor, 8, statistics), get_model(model))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from policy_latency import tiny_policy
+from _policies import tiny_policy
 
 from vla.conf.serving import ServeConfig
 from vla.evaluation.simulator.messages import Episode, PolicyInput
