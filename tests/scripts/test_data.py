@@ -39,6 +39,7 @@ def fake_command(*words):
         ("record --seed 3", "seed: must be >= 1000 (smaller ones are left to evaluations), got 3"),
         ("record --noise 2", "noise: must be within [0, 0.5], got 2.0"),
         ("record --missed-grasps 2", "missed_grasps: must be within [0, 1], got 2.0"),
+        ("record --missed-grasps 0.7 --lost_hands 0.4", "lost_hands: must be at most 1 together with missed_gras"),
         ("record --noise-share 0", "noise_share: must be > 0 and <= 1, got 0.0"),
         ("record --noise_hold 0", "noise_hold: must be >= 1, got 0"),
         ("record --compression 10", "compression: must be within [0, 9], got 10"),

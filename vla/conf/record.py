@@ -31,6 +31,7 @@ class Recipe:
         noise_hold: steps for which a draw of the noise is kept.
         noise_share: probability that a draw is not zero.
         missed_grasps: probability that the first grasp of an episode misses on purpose.
+        lost_hands: probability that an episode begins with a hand that got lost on purpose.
         compression: gzip level, 0 for none.
     """
 
@@ -41,6 +42,7 @@ class Recipe:
     noise_share: float = 1.0
     compression: int = 9
     missed_grasps: float = 0.0
+    lost_hands: float = 0.0
 
     def __post_init__(self) -> None:
         rule = f"must be >= {FIRST_SEED} (smaller ones are left to evaluations)"
@@ -49,7 +51,10 @@ class Recipe:
         require("noise", 0 <= self.noise <= MOST_NOISE, f"must be within [0, {MOST_NOISE}]", self.noise)
         require("noise_hold", self.noise_hold >= 1, "must be >= 1", self.noise_hold)
         require("noise_share", 0 < self.noise_share <= 1, "must be > 0 and <= 1", self.noise_share)
-        require("missed_grasps", 0 <= self.missed_grasps <= 1, "must be within [0, 1]", self.missed_grasps)
+        for name in ("missed_grasps", "lost_hands"):
+            require(name, 0 <= getattr(self, name) <= 1, "must be within [0, 1]", getattr(self, name))
+        both = self.missed_grasps + self.lost_hands
+        require("lost_hands", both <= 1, "must be at most 1 together with missed_grasps", both)
         require("compression", 0 <= self.compression <= 9, "must be within [0, 9]", self.compression)
 
     def first_seed(self, task: int, target: int | None = None) -> int:
@@ -74,6 +79,7 @@ class RecordConfig:
     noise_hold: int = 1  # steps for which a draw of the noise is kept
     noise_share: float = 1.0  # probability that a draw is not zero
     missed_grasps: float = 0.0  # probability that an episode's first grasp misses on purpose; the retry is learned from
+    lost_hands: float = 0.0  # probability that it begins with the hand anywhere; the way back is learned from
     workers: int = 1  # simulator processes; they share the tasks' demonstrations
     compression: int = 9  # gzip level; 0: none
 
@@ -98,7 +104,7 @@ class RecordConfig:
     def recipe(self) -> Recipe:
         """What decides the content of the files."""
         noise = (self.noise, self.noise_hold, self.noise_share)
-        return Recipe(self.seed, self.image_size, *noise, self.compression, self.missed_grasps)
+        return Recipe(self.seed, self.image_size, *noise, self.compression, self.missed_grasps, self.lost_hands)
 
     @property
     def folder(self) -> Path:

@@ -12,6 +12,7 @@ from vla.evaluation.simulator.episodes import Disturbances, play_expert, replay,
 from vla.evaluation.simulator.expert import ExpertError
 from vla.evaluation.simulator.grasping import MAX_JAW_WIDTH, boxes, cross_section, plan_grasp
 from vla.evaluation.simulator.libero_env import CLOSE, OPEN, LiberoEnv
+from vla.evaluation.simulator.mistakes import LostHand, MissedGrasp
 from vla.evaluation.simulator.motion import rotation_vector
 from vla.evaluation.simulator.placing import placement_for
 from vla.evaluation.simulator.runtime import list_tasks, official_initial_states
@@ -46,11 +47,23 @@ def test_grasp_that_misses_on_purpose_is_noticed_and_made_good(soup_env):
     assert np.array_equal(rollout.actions, rollout.expert_actions)
 
 
-def test_share_of_episodes_with_a_missed_grasp():
+def test_hand_that_got_lost_on_purpose_finds_its_way(soup_env):
+    rollout = play_expert(soup_env, seed=1002, disturbances=Disturbances(lost_hands=1.0))
+    assert rollout.success
+    assert 10 <= rollout.learn_from <= 30
+    assert np.all(rollout.actions[: rollout.learn_from, 6] == OPEN)
+    legs = np.unique(rollout.actions[: rollout.learn_from, :6], axis=0)
+    assert len(legs) == 2 and np.abs(legs).max() <= 1.0
+
+
+def test_share_of_episodes_with_a_mistake():
     assert not any(Disturbances().mistake(seed) for seed in range(100))
-    drawn = [Disturbances(missed_grasps=0.3).mistake(seed) for seed in range(400)]
-    assert 80 < sum(mistake is not None for mistake in drawn) < 160
-    assert drawn[:50] == [Disturbances(missed_grasps=0.3).mistake(seed) for seed in range(50)]
+    drawn = [Disturbances(missed_grasps=0.3, lost_hands=0.3).mistake(seed) for seed in range(400)]
+    for kind in (MissedGrasp, LostHand):
+        assert 80 < sum(isinstance(mistake, kind) for mistake in drawn) < 160
+    missed = [mistake for mistake in drawn if isinstance(mistake, MissedGrasp)]
+    again = (Disturbances(missed_grasps=0.3).mistake(seed) for seed in range(400))
+    assert missed == [mistake for mistake in again if mistake is not None]
 
 
 def test_expert_holds_a_bowl_by_its_rim():

@@ -9,7 +9,7 @@ pytest.importorskip("mujoco", reason="the libero extra is not installed")
 pytest.importorskip("robosuite", reason="the libero extra is not installed")
 
 from vla.evaluation.simulator.dragging import plan_drag
-from vla.evaluation.simulator.episodes import Disturbances, search_success
+from vla.evaluation.simulator.episodes import Disturbances, play_expert, search_success
 from vla.evaluation.simulator.expert import steps_for
 from vla.evaluation.simulator.grasping import plan_grasp
 from vla.evaluation.simulator.joints import joint_goal
@@ -50,7 +50,7 @@ SUMS = {
 def test_recorded_suites_are_played_as_before(suite, index):
     env = make_env(suite, index)
     try:
-        rollout, _ = search_success(env, seed=1007, disturbances=Disturbances(0.5, 5, 0.15))
+        rollout = play_expert(env, seed=1007, disturbances=Disturbances(0.5, 5, 0.15))
     finally:
         env.close()
     assert rollout.success

@@ -125,7 +125,7 @@ def test_other_tasks_go_on_when_one_is_given_up(tmp_path):
 @pytest.fixture
 def in_process(monkeypatch):
     """Records in this process; gives the seeds that were played. `most` ends it early, as if interrupted."""
-    monkeypatch.setattr(recording_module, "search_success", lambda env, seed, *rest: (fake.rollout(seed), 1))
+    monkeypatch.setattr(recording_module, "play_expert", lambda env, seed, *rest: fake.rollout(seed))
     monkeypatch.setattr(recording_module, "replay", lambda env, played: played)
 
     def record(recordings, most=1000):

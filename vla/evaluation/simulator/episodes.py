@@ -10,7 +10,7 @@ import numpy as np
 
 from vla.evaluation.simulator.expert import ScriptedExpert
 from vla.evaluation.simulator.libero_env import WAIT_STEPS, LiberoEnv, Observation
-from vla.evaluation.simulator.mistakes import MissedGrasp
+from vla.evaluation.simulator.mistakes import LostHand, MissedGrasp
 
 HOLD_STEPS = 10  # the goal must hold this long, as in LIBERO's own collection, so that the release is part of a demo
 RIM_ANGLES: tuple[float | None, ...] = (None, np.pi, 2 * np.pi / 3, 0.0, 5 * np.pi / 3)
@@ -30,17 +30,22 @@ class Disturbances:
             and the more of the recovery is seen.
         noise_share: probability that a draw is not zero; pushes with pauses between them leave time to recover.
         missed_grasps: probability that the first grasp of an episode misses on purpose (`MissedGrasp`).
+        lost_hands: probability that an episode begins with the hand lost (`LostHand`); at most 1 with that above.
     """
 
     noise: float = 0.0
     noise_hold: int = 1
     noise_share: float = 1.0
     missed_grasps: float = 0.0
+    lost_hands: float = 0.0
 
-    def mistake(self, seed: int) -> MissedGrasp | None:
+    def mistake(self, seed: int) -> LostHand | MissedGrasp | None:
         """What goes wrong in the episode of a seed."""
         generator = np.random.default_rng([seed, 2])
-        return MissedGrasp.draw(generator) if generator.random() < self.missed_grasps else None
+        draw = generator.random()
+        if draw < self.missed_grasps:
+            return MissedGrasp.draw(generator)
+        return LostHand.draw(generator) if draw < self.missed_grasps + self.lost_hands else None
 
     def pushes(self, seed: int) -> Iterator[np.ndarray]:
         """Yield [6] to add to the motion of every action."""
@@ -131,7 +136,6 @@ def search_success(
     env: LiberoEnv,
     seed: int,
     initial_state: np.ndarray | None = None,
-    disturbances: Disturbances = NONE,
     rim_angles: Sequence[float | None] = RIM_ANGLES,
 ) -> tuple[Rollout, int]:
     """Try the ways of grasping in turn until one succeeds; an object held across its body has only one.
@@ -142,7 +146,7 @@ def search_success(
     tries = 0
     for angle in rim_angles:
         tries += 1
-        rollout = play_expert(env, seed, initial_state, disturbances, angle)
+        rollout = play_expert(env, seed, initial_state, rim_angle=angle)
         if rollout.success or not rollout.rim_grasp:
             break
     return rollout, tries

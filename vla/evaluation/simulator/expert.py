@@ -11,7 +11,7 @@ from vla.evaluation.simulator.furniture import open_drawer, push_shut, turn_knob
 from vla.evaluation.simulator.grasping import Grasp, blockage, plan_grasp, plan_leaning, surroundings
 from vla.evaluation.simulator.joints import JointGoal, joint_goal
 from vla.evaluation.simulator.libero_env import LiberoEnv
-from vla.evaluation.simulator.mistakes import MissedGrasp
+from vla.evaluation.simulator.mistakes import LostHand, MissedGrasp
 from vla.evaluation.simulator.motion import Hand, command
 from vla.evaluation.simulator.pick_place import pick, place
 from vla.evaluation.simulator.placing import ExpertError, drawer_of, placement_for, way_out
@@ -30,7 +30,7 @@ class ScriptedExpert:
     Args:
         env: the task, just reset.
         rim_angle: where to hold a bowl, in radians; None lets the planner choose.
-        mistake: what goes wrong with the first grasp; None: nothing.
+        mistake: what goes wrong in the beginning; None: nothing.
 
     Attributes:
         erring: whether the last action was part of the mistake.
@@ -42,7 +42,7 @@ class ScriptedExpert:
     """
 
     def __init__(
-        self, env: LiberoEnv, rim_angle: float | None = None, mistake: MissedGrasp | None = None
+        self, env: LiberoEnv, rim_angle: float | None = None, mistake: LostHand | MissedGrasp | None = None
     ) -> None:  # fmt: skip
         self._env = env
         self._rim_angle = rim_angle
@@ -70,6 +70,10 @@ class ScriptedExpert:
         return action
 
     def _run(self) -> Iterator[np.ndarray]:
+        if isinstance(self._mistake, LostHand):
+            self.erring = True
+            yield from self._mistake.wander(self._hand)
+            self.erring = False
         for goal in self._goals:
             if is_dish_to_drag(self._env, goal):
                 yield from self._drag(goal)
@@ -81,7 +85,7 @@ class ScriptedExpert:
                 return
 
     def _pick_and_place(self, goal: list[str]) -> Iterator[np.ndarray]:
-        if self._mistake is not None and (yield from self._miss(goal, self._mistake)):
+        if isinstance(self._mistake, MissedGrasp) and (yield from self._miss(goal, self._mistake)):
             return
         for attempt in range(_TRIES):
             if attempt and self._crowded and self._env.inner._eval_predicate(goal):

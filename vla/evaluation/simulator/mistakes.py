@@ -9,12 +9,37 @@ import numpy as np
 
 from vla.evaluation.simulator.grasping import Grasp
 from vla.evaluation.simulator.libero_env import CLOSE
-from vla.evaluation.simulator.motion import Hand
+from vla.evaluation.simulator.motion import Hand, command
 
 # Metres by which a grasp misses: a whole jaw beside the object, or too high with the hand about where it belongs.
 _BESIDE, _TOO_HIGH, _ABOUT = (0.045, 0.06), (0.025, 0.06), 0.015
 _UNNOTICED = 25  # the most steps for which the empty hand then goes on
 _RISE = 0.12  # metres over the grasp that it strives to on its way
+_LEGS, _LEG_STEPS = 2, (5, 16)  # of a hand that gets lost: ways, and control steps of each
+_REACH = np.array([1.0, 1.0, 0.6, 0.3, 0.3, 0.3])  # the most of an action's range that it moves and turns with
+
+
+@dataclass(frozen=True)
+class LostHand:
+    """The hand begins where no script would bring it, and turned as none would turn it.
+
+    Attributes:
+        pushes: [T, 6] motion of the first actions, in [-1, 1].
+    """
+
+    pushes: np.ndarray
+
+    @classmethod
+    def draw(cls, generator: np.random.Generator) -> LostHand:
+        """Two straight ways of different directions."""
+        legs = [generator.uniform(-_REACH, _REACH) for _ in range(_LEGS)]
+        return cls(np.concatenate([np.tile(leg, (int(generator.integers(*_LEG_STEPS)), 1)) for leg in legs]))
+
+    def wander(self, hand: Hand) -> Iterator[np.ndarray]:
+        """Get lost, with open fingers."""
+        hand.phase = "wander"
+        for push in self.pushes:
+            yield command(push[:3], push[3:])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import h5py
 
 from vla.conf.record import SEEDS_PER_TASK, Recipe
 from vla.errors import UserError
-from vla.evaluation.simulator.episodes import Disturbances, replay, search_success
+from vla.evaluation.simulator.episodes import Disturbances, play_expert, replay
 from vla.evaluation.simulator.hdf5_writer import portable_model, write_demo, write_file_attributes
 from vla.evaluation.simulator.libero_env import LiberoEnv
 from vla.evaluation.simulator.runtime import LiberoTask
@@ -107,8 +107,10 @@ class TaskRecording:
         """Let the expert play one seed and write its part; whether it succeeded."""
         part, recipe = self._part(seed), self.recipe
         self._claim()
-        disturbances = Disturbances(recipe.noise, recipe.noise_hold, recipe.noise_share, recipe.missed_grasps)
-        rollout, _ = search_success(env, seed, None, disturbances)
+        noise = (recipe.noise, recipe.noise_hold, recipe.noise_share)
+        disturbances = Disturbances(*noise, recipe.missed_grasps, recipe.lost_hands)
+        # The planned grasp or none: another place on the rim in a like scene would be another answer to one question.
+        rollout = play_expert(env, seed, None, disturbances)
         if not rollout.success:
             part.with_suffix(".failed").touch()
             return False
