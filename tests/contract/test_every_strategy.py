@@ -10,7 +10,7 @@ from vla.conf.registry import resolve_target
 from vla.conf.strategies import StrategyConfig, StrategyRegistry
 from vla.training.strategies.base_strategy import TrainStrategy
 
-LOOP = ("run_setup", "run_training", "train_step", "accumulate", "update", "evaluate", "save")
+LOOP = ("run_setup", "run_training", "train_step", "accumulate", "update", "evaluate", "save_when_due")
 WORKERS = Path(__file__).parents[1] / "distributed" / "workers.py"
 
 

@@ -70,7 +70,7 @@ def llava_config(root: Path | None, **values: Any) -> LlavaConfig:
 
 def open_data(root: Path, stage: Stage = Stage.FINETUNE, prompt: str = "pure", **values: Any) -> Datasets:
     """The data at `root`, with a processor of at most 64 tokens and a tower of 8 pixels."""
-    return get_datasets(llava_config(root, **values), SimpleNamespace(), make_processor(prompt), stage)
+    return get_datasets(llava_config(root, **values), SimpleNamespace(processor=None), make_processor(prompt), stage)
 
 
 def write_many(root: Path, rows: list[dict[str, Any]]) -> None:

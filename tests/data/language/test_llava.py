@@ -89,7 +89,7 @@ class TestBatches:
 
     def test_two_towers(self, root: Path) -> None:
         processor = make_processor(transforms={"dino": PLAIN, "siglip": replace(PLAIN, size=4)})
-        data = get_datasets(llava_config(root), SimpleNamespace(), processor, Stage.FINETUNE)
+        data = get_datasets(llava_config(root), SimpleNamespace(processor=None), processor, Stage.FINETUNE)
         batch = data.collator([data.train[number] for number in (0, 1)])
         assert {tower: tuple(pixels.shape) for tower, pixels in batch.pixel_values.items()} == {
             "dino": (2, 3, 8, 8), "siglip": (2, 3, 4, 4)}  # fmt: skip

@@ -134,7 +134,7 @@ class TestBadRows:
 class TestPaths:
     def test_no_root(self) -> None:
         with pytest.raises(UserError, match=r"^dataset\.root: must name the folder"):
-            get_datasets(llava_config(None), SimpleNamespace())
+            get_datasets(llava_config(None), SimpleNamespace(processor=None))
 
     @pytest.mark.parametrize(
         ("change", "message"),
