@@ -46,11 +46,11 @@ def wait_until(condition) -> None:
 
 def die(watch: PeerWatch) -> None:
     """As the kernel does when a process is killed: its connections are closed, and nothing is said."""
-    for link in list(watch._ranks):
-        with contextlib.suppress(OSError):  # one end was enough for it to end
-            link.shutdown(2)
     watch._tell = lambda message: None
     watch._notice = lambda text: None
+    for link in list(watch._ranks):
+        with contextlib.suppress(OSError):  # its thread has closed it already
+            link.shutdown(2)
     watch._closing.set()
 
 
