@@ -11,7 +11,7 @@ import torch
 
 from vla.batches import ActionBatch
 from vla.conf.datasets import LiberoConfig
-from vla.data.datasets.hdf5_index import Episode as StoredEpisode
+from vla.data.datasets.episodes import Episode as StoredEpisode
 from vla.data.datasets.hdf5_index import scan
 from vla.data.datasets.libero import LiberoDataset
 from vla.data.datasets.libero_format import CAMERA_SUFFIX

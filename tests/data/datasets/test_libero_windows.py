@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from libero_files import TASK, episode_actions, image_tags, open_libero, write_task
 
-from vla.data.datasets.libero_format import instruction_from_name, kept_steps
+from vla.data.datasets.episodes import kept_steps
+from vla.data.datasets.libero_format import instruction_from_name
 
 
 def stored(root: Path, name: str, demo: str = "demo_0", task: str = TASK) -> np.ndarray:

@@ -14,14 +14,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
+from vla.data.datasets.episodes import BoundedCache, Frames
 from vla.data.datasets.libero_format import CAMERA_SUFFIX
 from vla.data.errors import BadEpisode, one_line
 
 MAX_OPEN_FILES = 128
 CHUNK_CACHE = {"rdcc_nbytes": 16 * 2**20, "rdcc_nslots": 4999}  # holds the layer of chunks that a window lies in
-Frames = NDArray[np.uint8]
 
 
 @dataclass
@@ -64,9 +63,13 @@ class FrameReader:
     def _reset(self) -> None:
         self.process = os.getpid()
         self.counters = {"raw": 0, "hits": 0, "misses": 0, "opened": 0}  # frames, frames, blocks, files
-        self.cached_bytes = 0
         self._files: OrderedDict[str, _OpenFile] = OrderedDict()
-        self._blocks: OrderedDict[tuple[str, str, str, int], Frames] = OrderedDict()
+        self._blocks = BoundedCache(self.cache_bytes)
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of frames that this process keeps."""
+        return self._blocks.bytes
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root, "cache_bytes": self.cache_bytes, "max_open_files": self.max_open_files}
@@ -151,14 +154,10 @@ class FrameReader:
         frames = self._blocks.get(key)
         if frames is not None:
             self.counters["hits"] += 1
-            self._blocks.move_to_end(key)
             return frames
         self.counters["misses"] += 1
         frames = images.dataset[number * images.block : (number + 1) * images.block]
-        self._blocks[key] = frames
-        self.cached_bytes += frames.nbytes
-        while self.cached_bytes > self.cache_bytes:
-            self.cached_bytes -= self._blocks.popitem(last=False)[1].nbytes
+        self._blocks.put(key, frames, frames.nbytes)
         return frames
 
 

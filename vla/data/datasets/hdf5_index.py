@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vla.batches import check_instruction
 from vla.conf.datasets import LiberoConfig
 from vla.conf.registry import suggest
+from vla.data.datasets.episodes import Episode, Gathering, Scan, aligned_steps, check_finite
 from vla.data.datasets.hdf5_links import check_inside, leads_out
 from vla.data.datasets.libero_format import (
     ACTION_DIM,
@@ -20,37 +21,12 @@ from vla.data.datasets.libero_format import (
     alignment_of,
     demo_names,
     instruction_of,
-    kept_steps,
     task_name,
 )
 from vla.data.errors import BadEpisode, one_line
 from vla.errors import UserError
 
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises on damaged files
-
-
-@dataclass(frozen=True, eq=False)
-class Episode:
-    """A checked episode. Step k pairs the action `actions[k]` with the observation row `rows[k]` taken before it."""
-
-    file: str  # path below the dataset's root
-    demo: str
-    task: str
-    instruction: str
-    alignment: str  # of the file: before | after
-    image_shape: tuple[int, int]  # height, width
-    rows: NDArray[np.int32]  # [T]
-    actions: NDArray[np.float32]  # [T, 7], as stored under `action_source`
-    proprio: NDArray[np.float32] | None  # [T, 8], as stored, of `rows`
-    content: str  # hash that differs between episodes with other frames
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What a folder holds."""
-
-    episodes: list[Episode]  # by file name, then demo number
-    skipped: list[str]  # one line for every bad episode or file that was left out
 
 
 def dataset_root(config: LiberoConfig) -> Path:
@@ -99,37 +75,16 @@ def scan(config: LiberoConfig, cameras: tuple[str, ...], proprio: bool) -> Scan:
         ValueError: no folder, or nothing in it can be used.
     """
     root = dataset_root(config)
-    episodes: list[Episode] = []
-    skipped: list[str] = []
+    gathering = Gathering(root, config.on_bad_episode)
     for path in find_files(root, config.tasks):
         reader = _FileScanner(path, path.relative_to(root).as_posix(), config, cameras, proprio)
         try:
-            for found in reader.episodes():
-                if isinstance(found, Episode) and episodes and found.image_shape != episodes[0].image_shape:
-                    found = _other_shape(path, found, episodes[0])
-                if isinstance(found, BadEpisode):
-                    _handle(found, config, skipped)
-                else:
-                    episodes.append(found)
+            gathering.add(reader.episodes())
         except BadEpisode as error:
-            _handle(error, config, skipped)
+            gathering.add([error])
         except HDF5_ERRORS as error:  # damage that only shows when the file's tree is walked
-            _handle(BadEpisode(f"{path}: {one_line(error)}"), config, skipped)
-    if not episodes:
-        first = f": {skipped[0]}" if skipped else ""
-        raise UserError(f"dataset.root: no usable episode in {root}, {len(skipped)} skipped{first}")
-    return Scan(episodes, skipped)
-
-
-def _handle(error: BadEpisode, config: LiberoConfig, skipped: list[str]) -> None:
-    if config.on_bad_episode == "error":
-        raise error
-    skipped.append(str(error))
-
-
-def _other_shape(path: Path, episode: Episode, first: Episode) -> BadEpisode:
-    here, there = ("x".join(map(str, e.image_shape)) for e in (episode, first))
-    return BadEpisode(f"{path}: {episode.demo}: images are {here}, those of {first.file} {first.demo} are {there}")
+            gathering.add([BadEpisode(f"{path}: {one_line(error)}")])
+    return gathering.scan()
 
 
 @dataclass(frozen=True)
@@ -195,13 +150,8 @@ class _FileScanner:
         if len(shapes) > 1:
             raise ValueError(f"cameras have images of different sizes: {sorted(shapes)}")
         states = [_finite(group, f"obs/{key}", size, total) for key, size in PROPRIO.items() if self.proprio]
-        steps = kept_steps(actions, self.config.filter_noops)
-        steps = steps[steps >= int(group.attrs.get("learn_from", 0))]  # before it a mistake was made on purpose
-        if alignment == "after":
-            steps = steps[steps > 0]  # nothing was observed before the first action
-        rows = steps - 1 if alignment == "after" else steps
-        if len(steps) == 0:
-            raise ValueError(f"none of its {total} steps can be used (observations {alignment} actions)")
+        first = int(group.attrs.get("learn_from", 0))  # before it a mistake was made on purpose
+        steps, rows = aligned_steps(actions, self.config.filter_noops, alignment, first)
         return Episode(
             file=self.name, demo=demo, task=task_name(self.path), instruction=instruction, alignment=alignment,
             image_shape=shapes.pop(), rows=rows, actions=actions[steps],
@@ -246,10 +196,4 @@ def _finite(group: h5py.Group, name: str, size: int, total: int | None = None) -
         raise ValueError(f"'{name}' has {len(dataset)} steps, actions have {total}")
     if dataset.dtype.kind not in "fiu":
         raise ValueError(f"'{name}' must be numbers, got {dataset.dtype}")
-    values = dataset[()].astype(np.float32)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        step, column = np.argwhere(bad)[0]
-        kind = "NaN" if np.isnan(values[step, column]) else "infinity"
-        raise ValueError(f"{name} contain {kind} at step {step}")
-    return values
+    return check_finite(dataset[()].astype(np.float32), name)

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import h5py
 
-MAX_STEPS = 1_000_000  # of a demonstration: fourteen hours at 20 steps a second
+from vla.data.datasets.episodes import MAX_PIXELS, MAX_STEPS
+
 MAX_BYTES = 2**30  # of an array that is read at once; images are read step by step
-MAX_PIXELS = 2**26  # of an image
 
 
 def leads_out(group: h5py.Group, name: str) -> bool:

@@ -1,86 +1,27 @@
-"""LiberoDataset: windows of frames, actions and robot states out of LIBERO's HDF5 demonstrations."""
+"""LiberoDataset: LIBERO's HDF5 demonstrations as episodes."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from operator import index as as_index
-from pathlib import Path
-from typing import Any
-
-import numpy as np
+from dataclasses import replace
 
 from vla.conf.datasets import LiberoConfig
 from vla.conf.models import ActionModelConfig
 from vla.data.collators import ActionCollator
 from vla.data.conventions import LIBERO_CONVENTIONS
 from vla.data.datasets.base import Datasets
+from vla.data.datasets.episodes import Scan, split_episodes, training_statistics
 from vla.data.datasets.hdf5_frames import FrameReader
-from vla.data.datasets.hdf5_index import Episode, Scan, dataset_root, scan
+from vla.data.datasets.hdf5_index import dataset_root, scan
 from vla.data.datasets.libero_format import ACTION_DIM
+from vla.data.datasets.windows import EpisodeDataset
 from vla.data.processor import Processor
-from vla.data.statistics import Statistics, cached_statistics
 from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
 
 overwatch = initialize_overwatch(__name__)
 
 
-@dataclass(frozen=True)
-class EpisodeRef:
-    """Where an episode of a dataset comes from, and which samples it gives."""
-
-    file: str  # path below the dataset's root
-    demo: str
-    task: str
-    instruction: str
-    length: int  # samples
-    first_sample: int
-
-
-class LiberoDataset:
-    """Every step of every episode is a sample: what was seen up to it, and the actions from it on.
-
-    Sample t of an episode holds the frames t - (num_frames - 1) * frame_stride, ..., t - frame_stride, t of every
-    camera. History never reaches into another episode: before the first frame, that one is repeated. Of the chunk of
-    actions t, t + 1, ... those past the end repeat the last one and are masked out.
-
-    Args:
-        episodes: checked episodes, at least one.
-        reader: of their frames.
-        processor: says what a window is, and normalises actions and robot states.
-        skipped: one line for each episode that was left out.
-        augments: whether its images are to be augmented (by the task, where the model is).
-    """
-
-    def __init__(
-        self, episodes: list[Episode], reader: FrameReader, processor: Processor, skipped: list[str] | None = None,
-        augments: bool = False,
-    ) -> None:  # fmt: skip
-        self.augments = augments
-        config = processor.config
-        lengths = np.array([len(episode.rows) for episode in episodes])
-        self._ends = np.cumsum(lengths)
-        self._rows = np.concatenate([episode.rows for episode in episodes])
-        self._stored_actions = np.concatenate([episode.actions for episode in episodes])
-        self._actions = processor.normalize_actions(self._stored_actions)
-        self._proprio = None
-        if config.proprio:
-            self._proprio = processor.normalize_proprio(np.concatenate([episode.proprio for episode in episodes]))
-        self._reader = reader
-        self._cameras = config.cameras
-        self._image_shape = episodes[0].image_shape
-        self._history = np.arange(1 - config.num_frames, 1) * config.frame_stride
-        self._chunk = np.arange(processor.chunk_size)
-        self.skipped = skipped or []
-        self.conventions = replace(LIBERO_CONVENTIONS, image_shape=self._image_shape)  # of this data
-        self.images_needed = (
-            True  # false: what is seen in them is kept (`vla.training.feature_store`), they stay on disk
-        )
-        self._contents = [episode.content for episode in episodes]
-        starts = self._ends - lengths
-        self.episodes = [
-            EpisodeRef(e.file, e.demo, e.task, e.instruction, len(e.rows), int(start))
-            for e, start in zip(episodes, starts, strict=True)
-        ]
+class LiberoDataset(EpisodeDataset):
+    """Windows of LIBERO's demonstrations; see `EpisodeDataset`."""
 
     @classmethod
     def build(cls, config: LiberoConfig, model_config: ActionModelConfig, processor: Processor | None) -> Datasets:
@@ -94,120 +35,18 @@ class LiberoDataset:
         found = scan(config, wanted.cameras, wanted.proprio)
         train, held_out = split_episodes(found.episodes, config.validation_episodes)
         if processor is None:
-            statistics = _statistics(train, root, config)
+            options = {"filter_noops": config.filter_noops, "action_source": config.action_source}
+            statistics = training_statistics(train, root, options)
             conventions = replace(LIBERO_CONVENTIONS, image_shape=found.episodes[0].image_shape)
             processor = Processor(wanted, model_config.chunk_size, statistics, conventions)
         cache_bytes = config.frame_cache_mb * 2**20
-        training = cls(train, FrameReader(root, cache_bytes), processor, found.skipped, wanted.augmentation)
-        validation = cls(held_out, FrameReader(root, cache_bytes), processor, found.skipped) if held_out else None
+        meaning = LIBERO_CONVENTIONS
+        training = cls(train, FrameReader(root, cache_bytes), processor, meaning, found.skipped, wanted.augmentation)
+        validation = None
+        if held_out:
+            validation = cls(held_out, FrameReader(root, cache_bytes), processor, meaning, found.skipped)
         _report(config, found, training, validation)
         return Datasets(train=training, validation=validation, collator=ActionCollator(), processor=processor)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Sample `index`; see `MapDataset`.
-
-        Images come time-major, all cameras of the oldest frame first, as views of [S, H, W, 3] memory.
-
-        Raises:
-            IndexError: there is no such sample.
-            BadEpisode: its frames can't be read.
-        """
-        episode, step = self._locate(index)
-        ref = self.episodes[episode]
-        images = self._read_images(ref, step)
-        ahead = step + self._chunk
-        sample = {
-            "images": images.reshape(images.shape[0] * images.shape[1], *images.shape[2:]).transpose(0, 3, 1, 2),
-            "instruction": ref.instruction,
-            "actions": self._actions[ref.first_sample + np.minimum(ahead, ref.length - 1)],
-            "action_mask": ahead < ref.length,
-            "augmented": self.augments,
-        }
-        if self._proprio is not None:
-            sample["proprio"] = self._proprio[ref.first_sample + step]
-        return sample
-
-    def _read_images(self, ref: EpisodeRef, step: int) -> np.ndarray:
-        """Uint8 [frames, cameras, H, W, 3] of sample number `step` of an episode; H and W are 0 where nobody looks."""
-        rows = self._rows[ref.first_sample + np.maximum(step + self._history, 0)].tolist()
-        shape = self._image_shape if self.images_needed else (0, 0)
-        images = np.empty((len(rows), len(self._cameras), *shape, 3), dtype=np.uint8)
-        if self.images_needed:
-            for number, camera in enumerate(self._cameras):
-                self._reader.read(ref.file, ref.demo, camera, rows, images[:, number])
-        return images
-
-    def sample_label(self, index: int) -> str:
-        """Where sample `index` comes from: `"put_the_bowl_demo.hdf5 demo_3 t=12"`."""
-        episode, step = self._locate(index)
-        return f"{self.episodes[episode].file} {self.episodes[episode].demo} t={step}"
-
-    def locate(self, index: int) -> tuple[str, int, int]:
-        """Hash of the content of the episode that sample `index` is of, its number there, the episode's samples.
-
-        Samples at the same place have the same images, whatever else the dataset holds.
-        """
-        episode, step = self._locate(index)
-        return self._contents[episode], step, self.episodes[episode].length
-
-    def episode_actions(self, episode: int) -> np.ndarray:
-        """Actions float32 [T, 7] of episode number `episode`, one for each of its samples, as stored."""
-        ref = self.episodes[episode]
-        return self._stored_actions[ref.first_sample : ref.first_sample + ref.length]
-
-    @property
-    def read_counters(self) -> dict[str, int]:
-        """How this process read its frames: raw frames, cache hits, blocks decoded, files opened, bytes cached."""
-        return {**self._reader.counters, "cached_bytes": self._reader.cached_bytes}
-
-    def forget_frames(self) -> None:
-        """Close this process's files and empty its cache of frames."""
-        self._reader.close()
-
-    def _locate(self, index: int) -> tuple[int, int]:
-        index = as_index(index)
-        if not 0 <= index < len(self):
-            raise IndexError(f"no sample {index}: there are {len(self)}")
-        episode = int(np.searchsorted(self._ends, index, side="right"))
-        return episode, index - self.episodes[episode].first_sample
-
-
-def split_episodes(episodes: list[Episode], held_out: int) -> tuple[list[Episode], list[Episode]]:
-    """Training episodes, and the last `held_out` of each task.
-
-    Raises:
-        ValueError: a task would keep no episode to train on.
-    """
-    if held_out == 0:
-        return episodes, []
-    total = Counter(episode.task for episode in episodes)
-    for task, count in total.items():
-        if count <= held_out:
-            raise UserError(
-                f"dataset.validation_episodes: must leave something to train on, got {held_out} of the {count} "
-                f"usable episodes of '{task}'"
-            )
-    seen: Counter[str] = Counter()
-    parts: tuple[list[Episode], list[Episode]] = ([], [])
-    for episode in episodes:
-        seen[episode.task] += 1
-        parts[seen[episode.task] > total[episode.task] - held_out].append(episode)
-    return parts
-
-
-def _statistics(episodes: list[Episode], root: Path, config: LiberoConfig) -> Statistics:
-    arrays = {"actions": np.concatenate([episode.actions for episode in episodes])}
-    if episodes[0].proprio is not None:
-        arrays["proprio"] = np.concatenate([episode.proprio for episode in episodes])
-    options = {
-        "episodes": [[episode.file, episode.demo, len(episode.rows), episode.alignment] for episode in episodes],
-        "filter_noops": config.filter_noops,
-        "action_source": config.action_source,
-    }
-    return cached_statistics(arrays, root, options)
 
 
 def _report(config: LiberoConfig, found: Scan, train: LiberoDataset, validation: LiberoDataset | None) -> None:

@@ -1,4 +1,4 @@
-"""Facts of LIBERO's HDF5 layout: names, instructions, the two alignments of observations, and no-op steps.
+"""Facts of LIBERO's HDF5 layout: names, instructions, and the two alignments of observations.
 
 A file per task, `<task>_demo.hdf5`, holds `data/demo_<i>/{actions [T, 7], obs/<camera>_rgb [T, H, W, 3], obs/ee_pos,
 obs/ee_ori, obs/gripper_states, ...}`. Two kinds are about:
@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
-from numpy.typing import NDArray
 
 ACTION_DIM = 7
 CAMERA_SUFFIX = "_rgb"
 PROPRIO = {"ee_pos": 3, "ee_ori": 3, "gripper_states": 2}  # keys of obs/ and their dimensions, in this order
 ALIGNMENT_ATTRIBUTES = ("obs_alignment", "observation_alignment")
-NOOP_NORM = 1e-4
 _SCENE = re.compile(r"^[A-Z0-9_]+_SCENE\d+_")
 _DEMO = re.compile(r"^demo_\d+$")
 
@@ -79,21 +76,6 @@ def alignment_of(data: h5py.Group, setting: str) -> str:
         if value.startswith(("before", "after")):
             return "before" if value.startswith("before") else "after"
     return "after" if len(data.attrs) else "before"
-
-
-def kept_steps(actions: NDArray[np.floating], filter_noops: bool) -> NDArray[np.int32]:
-    """Numbers of the steps that are trained on.
-
-    A no-op moves less than 1e-4 and repeats the gripper command of the last step that was kept (OpenVLA's rule).
-    """
-    if not filter_noops:
-        return np.arange(len(actions), dtype=np.int32)
-    still = np.linalg.norm(actions[:, :-1], axis=1) < NOOP_NORM
-    kept: list[int] = []
-    for step, gripper in enumerate(actions[:, -1]):
-        if not (still[step] and (not kept or gripper == actions[kept[-1], -1])):
-            kept.append(step)
-    return np.array(kept, dtype=np.int32)
 
 
 def _attribute_json(data: h5py.Group, name: str) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from vla.conf.datasets import LiberoConfig
 from vla.data.conventions import LIBERO_CONVENTIONS
-from vla.data.datasets.hdf5_index import Scan, scan
-from vla.data.datasets.libero_format import ACTION_DIM, PROPRIO, kept_steps
+from vla.data.datasets.episodes import Scan, kept_steps
+from vla.data.datasets.hdf5_index import scan
+from vla.data.datasets.libero_format import ACTION_DIM, PROPRIO
 from vla.data.inspection.raw import RawData, RawEpisode
 from vla.errors import UserError
 from vla.overwatch.findings import Finding
