@@ -1,8 +1,6 @@
-"""scripts/pretrain.py as users start it: the commands of the documentation, alone and under torchrun."""
+"""scripts/pretrain.py as users start it, alone and under torchrun."""
 
 import os
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,29 +11,6 @@ from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").glob("*.yaml"))]
-
-
-def _one_line(text: str) -> str:
-    """With commands that go on in the next line, of a comment too, in one."""
-    return re.sub(r"\\\n#? *", "", text)
-
-
-COMMANDS = sorted({
-    match.group(1).partition("#")[0].strip()
-    for page in PAGES
-    for match in re.finditer(r"scripts/pretrain\.py( --[^`\n]+)", _one_line(page.read_text(encoding="utf-8")))
-})  # fmt: skip
-
-
-def test_there_are_commands() -> None:
-    assert "--model.type vggt-llama-7b --stage align" in COMMANDS and len(COMMANDS) > 5
-
-
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "--help"])
-def test_documented_commands_are_valid(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    cli.parse(PretrainConfig, shlex.split(command))
 
 
 @pytest.mark.parametrize("launcher", [[], ["-m", "torch.distributed.run"]], ids=["python", "torchrun"])
