@@ -1,7 +1,7 @@
 """A simulator without a simulator, for tests of everything around it: a counter that succeeds at a certain step.
 
-The frame of step t shows t; the goal is reached once `goal` actions have closed the gripper. Initial states from 90 on
-misbehave. Found by the worker processes as the module `fake_simulator`.
+The frame of step t shows t, and white in its last pixel; the goal is reached once `goal` actions have closed the
+gripper. Initial states from 90 on misbehave. Found by the worker processes as the module `fake_simulator`.
 """
 
 import os
@@ -42,8 +42,10 @@ class FakeEnv:
         return self._observe(render), self.closed >= GOAL
 
     def _observe(self, render):
-        frame = np.full((self.image_size, self.image_size, 3), self.steps, np.uint8)
-        images = {name: frame + i * 100 for i, name in enumerate(self.cameras)} if render else {}
+        images = {}
+        for i, name in enumerate(self.cameras if render else ()):
+            images[name] = np.full((self.image_size, self.image_size, 3), (self.steps + i * 100) % 256, np.uint8)
+            images[name][-1, -1] = 255
         joints = np.array([self.steps, *np.zeros(6)])
         return Observation(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]), np.zeros(2), joints, images)
 

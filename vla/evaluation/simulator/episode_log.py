@@ -45,7 +45,8 @@ class EpisodeLog:
             outcome = Outcome(
                 episode, entry["status"], entry["steps"], initial_state_hash=entry["initial_state"],
                 states_hash=entry["states"], seconds=entry["seconds"], rendered=entry["rendered"],
-                attempts=entry["attempts"], message=entry["message"],
+                attempts=entry["attempts"], message=entry["message"], onset=entry.get("onset"),
+                watched=tuple((int(step), float(score)) for step, score in entry.get("watched", ())),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError):
             return
@@ -83,6 +84,10 @@ class EpisodeLog:
             "rendered": outcome.rendered, "attempts": outcome.attempts, "message": outcome.message,
             "time": round(time.time(), 1),
         }  # fmt: skip
+        if outcome.onset is not None:
+            entry["onset"] = outcome.onset
+        if outcome.watched:
+            entry["watched"] = outcome.watched
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as file:
             if file.tell() and not self._ends_with_newline():

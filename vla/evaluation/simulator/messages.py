@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.evaluation.simulator.injection import FaultSpec
 from vla.evaluation.simulator.protocol import Protocol
 
 
@@ -44,6 +45,7 @@ class Job:
         initial_state: [1 + nq + nv] in place of the official one.
         actions: [T, 7] to execute without asking anybody, in place of the actor.
         film_every: control steps between two frames of `Outcome.film`; 0: none.
+        fault: what goes wrong in it.
     """
 
     episode: Episode
@@ -53,6 +55,7 @@ class Job:
     initial_state: np.ndarray | None = None
     actions: np.ndarray | None = None
     film_every: int = 0
+    fault: FaultSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,10 @@ class Outcome:
         seconds: wall time, by part: reset, simulate, wait_for_policy.
         rendered: frames rendered, per camera.
         attempts: 1, or 2 if the first one crashed or hung.
-        message: of an error.
+        message: of an error, or why it was ended early.
         film: uint8 [n, H, cameras * W, 3], upright, every `film_every`-th step.
+        onset: first control step with the job's fault; None without one, or if the episode was over before.
+        watched: control step and anomaly score of every frame that a watcher looked at.
     """
 
     episode: Episode
@@ -105,6 +110,8 @@ class Outcome:
     attempts: int = 1
     message: str = ""
     film: np.ndarray | None = None
+    onset: int | None = None
+    watched: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from vla.evaluation.simulator.chunks import ChunkExecutor, FrameHistory, environment_action
+from vla.evaluation.simulator.injection import Injection
 from vla.evaluation.simulator.libero_env import CAMERAS, WAIT_STEPS, Observation, upright
 from vla.evaluation.simulator.messages import Job, Outcome, PolicyInput
 
 BEAT_STEPS = 40
+STOPPED = "stopped"  # message of an episode that the policy's side ended
 
 AskPolicy = Callable[[PolicyInput], np.ndarray]  # -> [chunk, 7] in the simulator's units, gripper in [-1, +1 closed]
 
@@ -53,18 +55,27 @@ class _Timer:
 def play(
     env: Environment, job: Job, initial_state: np.ndarray | None, ask: AskPolicy, alive: Callable[[], None]
 ) -> Outcome:
-    """Play `job` to success or to the horizon.
+    """Play `job` to success, to the horizon, or until there is nothing to do.
 
     Args:
         env: of the job's task.
         job: the episode and its protocol.
         initial_state: [1 + nq + nv]; None places the objects at random by the seed.
-        ask: gives the chunk that starts at the present step.
+        ask: gives the chunk that starts at the present step; an empty one ends the episode.
         alive: called now and then, so that a long episode isn't taken for a hang.
 
     Raises:
         ValueError: the policy predicted NaN, or too short a chunk.
     """
+    injection = Injection(job.fault, job.episode.key, job.protocol.simulator_cameras[0])
+    with injection.prepared(env):
+        return _play(env, job, initial_state, ask, alive, injection)
+
+
+def _play(
+    env: Environment, job: Job, initial_state: np.ndarray | None, ask: AskPolicy, alive: Callable[[], None],
+    injection: Injection,
+) -> Outcome:  # fmt: skip
     protocol, timer = job.protocol, _Timer()
     actions = job.actions
     if actions is None and job.actor == "expert":
@@ -81,9 +92,9 @@ def play(
     history = FrameHistory(protocol.num_frames, protocol.frame_stride)
     executor = ChunkExecutor(protocol.execute_steps, protocol.ensemble)
     digest, executed, film = hashlib.sha256(), [], []
-    rendered, reached = 0, False
+    rendered, reached, message = 0, False, ""
     for step in range(horizon):
-        digest.update(env.state.tobytes())
+        observation = injection.observed(step, observation)
         if observation.images:
             rendered += 1
             if job.film_every and step % job.film_every == 0:
@@ -95,19 +106,24 @@ def play(
                 history.add(step, np.stack([observation.images[name] for name in protocol.simulator_cameras]))
             if executor.wants_chunk(step):
                 asked = PolicyInput(history.window(step), observation.proprio, job.instruction, job.episode, step)
-                executor.add(step, timer.measure("wait_for_policy", ask, asked))
+                chunk = timer.measure("wait_for_policy", ask, asked)
+                if not len(chunk):
+                    message = STOPPED
+                    break
+                executor.add(step, chunk)
             action = executor.action(step)
-        executed.append(environment_action(action))
+        digest.update(env.state.tobytes())
+        executed.append(injection.acted(env, step, environment_action(action)))
         observation, reached = timer.measure("simulate", env.step, executed[-1], render=wanted(step + 1))
         if reached:
             break
         if step % BEAT_STEPS == BEAT_STEPS - 1:
             alive()
     return Outcome(
-        job.episode, "success" if reached else "failure", len(executed), np.array(executed),
+        job.episode, "success" if reached else "failure", len(executed), np.array(executed).reshape(-1, 7),
         hashlib.sha256(env.reset_state.tobytes()).hexdigest()[:16], digest.hexdigest()[:16],
-        {name: round(value, 4) for name, value in timer.seconds.items()}, rendered,
-        film=np.stack(film) if film else None,
+        {name: round(value, 4) for name, value in timer.seconds.items()}, rendered, message=message,
+        film=np.stack(film) if film else None, onset=injection.begun,
     )  # fmt: skip
 
 

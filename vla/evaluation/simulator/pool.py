@@ -23,7 +23,8 @@ TIME_LIMIT = 300.0  # seconds; making an environment and its first reset take 5 
 TRIES = 2
 HOPELESS = 4  # episodes in a row that end in an error, with none that ever ended otherwise, stop the evaluation
 
-Act = Callable[[list[PolicyInput]], np.ndarray]  # -> [B, chunk, 7]
+# -> chunks [B, chunk, 7]; an empty one ends its episode
+Act = Callable[[list[PolicyInput]], np.ndarray | list[np.ndarray]]
 
 
 class SimulatorError(RuntimeError):
