@@ -55,12 +55,14 @@ class Chunk:
         queue_ms: that the observation waited.
         infer_ms: that the prediction took.
         anomaly: of what was seen, higher is stranger; None: nobody watches.
+        alarm: it is above the watcher's threshold; None: nobody watches, or without a threshold.
     """
 
     actions: NDArray[np.floating[Any]]
     queue_ms: float
     infer_ms: float
     anomaly: float | None = None
+    alarm: bool | None = None
 
 
 class PolicyClient:
@@ -104,7 +106,8 @@ class PolicyClient:
         if found.get("request_id") != self._number:
             raise ServerError(f"request_id: asked {self._number}, the answer is to {found.get('request_id')!r}")
         timing = found["server_timing"]
-        return Chunk(np.array(found["actions"]), timing["queue_ms"], timing["infer_ms"], found.get("anomaly"))
+        verdict = found.get("anomaly"), found.get("alarm")
+        return Chunk(np.array(found["actions"]), timing["queue_ms"], timing["infer_ms"], *verdict)
 
     def close(self) -> None:
         """Hang up."""

@@ -120,8 +120,8 @@ class Policy:
         config, processor, model = load_for_inference(folder, device)
         run = folder.parents[1] if folder.parent.name == "checkpoints" else folder
         return cls(
-            config, processor, model, fingerprint=_fingerprint(folder, config), device=device, max_batch=max_batch,
-            name=f"{run.name} {folder.name}", checkpoint=folder, manifest=read_manifest(folder),
+            config, processor, model, fingerprint=checkpoint_fingerprint(folder, config), device=device,
+            max_batch=max_batch, name=f"{run.name} {folder.name}", checkpoint=folder, manifest=read_manifest(folder),
         )  # fmt: skip
 
     @property
@@ -192,7 +192,7 @@ def rng_seed(asked: PolicyInput) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
-def _fingerprint(folder: Path, config: PretrainConfig) -> str:
+def checkpoint_fingerprint(folder: Path, config: PretrainConfig) -> str:
     """Hash of the weights, the Processor and the model's configuration (which names published weights)."""
     digest = hashlib.sha256(cli.dump(config.model).encode())
     for path in [folder / "processor.json", *sorted((folder / "model").glob("*.safetensors"))]:

@@ -20,9 +20,9 @@ def start() -> Iterator[Start]:
 
     running: list[PolicyServer] = []
 
-    def make(policy: ActingPolicy, score: Any = None, **options: Any) -> Any:
+    def make(policy: ActingPolicy, watch: Any = None, **options: Any) -> Any:
         config = ServeConfig(**({"policy": "zero", "port": 0, "grace_seconds": 5.0} | options))
-        running.append(PolicyServer(policy, config, score).__enter__())
+        running.append(PolicyServer(policy, config, watch).__enter__())
         return running[-1]
 
     yield make

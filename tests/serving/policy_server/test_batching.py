@@ -9,6 +9,7 @@ from served_policies import EchoPolicy, frame
 
 from vla.evaluation.simulator.messages import Episode, PolicyInput
 from vla.serving.policy_server.batching import Batcher, BusyError, PredictionError, StoppingError
+from vla.serving.watching.watcher import Verdict
 
 
 def asked(value: int = 0, instruction: str = "x", size: int = 16) -> PolicyInput:
@@ -92,6 +93,7 @@ def test_closing_finishes_what_waits() -> None:
 
 
 def test_somebody_watches() -> None:
-    batcher = Batcher(EchoPolicy().act, score=lambda inputs: [item.images.mean() / 255 for item in inputs])
-    assert batcher.submit(asked(51)).result(20).anomaly == pytest.approx(0.2)
+    batcher = Batcher(EchoPolicy().act, watch=lambda inputs: [Verdict(item.images.mean() / 255) for item in inputs])
+    verdict = batcher.submit(asked(51)).result(20).verdict
+    assert verdict is not None and verdict.score == pytest.approx(0.2) and verdict.alarm is None
     batcher.close(20)

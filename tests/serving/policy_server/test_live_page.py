@@ -17,13 +17,14 @@ from vla.conf.serving import ServeConfig
 from vla.serving.client import connect
 from vla.serving.policy_server.contract import Served
 from vla.serving.policy_server.live import Live, Moment
+from vla.serving.watching.watcher import Verdict
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def moment(client: str, **changes: Any) -> Moment:
     values = {"images": frame(9, 24)[None], "instruction": "pick", "actions": np.zeros((8, 7))} | changes
-    return Moment(client, queue_ms=1.0, infer_ms=2.0, anomaly=None, **values)
+    return Moment(client, queue_ms=1.0, infer_ms=2.0, verdict=None, **values)
 
 
 def test_the_newest_moment_of_each_client() -> None:
@@ -58,12 +59,12 @@ def test_the_page_loads_nothing_from_elsewhere(start: Any) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_browser_shows_it(start: Any, tmp_path: Path) -> None:
-    server = start(EchoPolicy(), score=lambda inputs: [0.125] * len(inputs))
+    server = start(EchoPolicy(), watch=lambda inputs: [Verdict(0.125, True)] * len(inputs))
     with connect(server.url) as client:
         client.infer({"agentview": frame(200)}, "pick up the <b>milk</b>")
     assert CHROMIUM is not None
     words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"]
     words.append(f"--user-data-dir={tmp_path}")  # of no browser that runs already
     page = subprocess.run([*words, server.url], capture_output=True, text=True, timeout=120, check=True).stdout
-    assert "pick up the &lt;b&gt;milk&lt;/b&gt;" in page and ">0.125<" in page and ">live<" in page
+    assert "pick up the &lt;b&gt;milk&lt;/b&gt;" in page and ">0.125 alarm<" in page and ">live<" in page
     assert "data:image/jpeg" in page and page.count("<polyline") == 7 and "agentview" in page

@@ -12,11 +12,12 @@ import numpy as np
 
 from vla.evaluation.simulator.messages import PolicyInput
 from vla.overwatch import initialize_overwatch
+from vla.serving.watching.watcher import Verdict
 
 overwatch = initialize_overwatch(__name__)
 
 Act = Callable[[list[PolicyInput]], np.ndarray]  # -> [B, chunk, A]
-Score = Callable[[list[PolicyInput]], list[float]]
+Watch = Callable[[list[PolicyInput]], list[Verdict]]
 
 
 class BusyError(RuntimeError):
@@ -41,14 +42,14 @@ class Answer:
         queue_seconds: that it waited.
         infer_seconds: that its batch took.
         batch_size: observations of its batch.
-        anomaly: of what it showed, if somebody watches.
+        verdict: on what it showed, if somebody watches.
     """
 
     actions: np.ndarray
     queue_seconds: float
     infer_seconds: float
     batch_size: int
-    anomaly: float | None = None
+    verdict: Verdict | None = None
 
 
 @dataclass
@@ -70,15 +71,15 @@ class Batcher:
         max_batch: observations predicted together.
         wait_seconds: how long the first of a batch waits for others, where `max_batch` allows any.
         max_queue: observations that may wait.
-        score: gives an anomaly score for each observation; None: nobody watches.
+        watch: gives a verdict on each observation; None: nobody watches.
         on_batch: told the size and the seconds of every batch.
     """
 
     def __init__(
-        self, act: Act, max_batch: int = 1, wait_seconds: float = 0.0, max_queue: int = 64, score: Score | None = None,
+        self, act: Act, max_batch: int = 1, wait_seconds: float = 0.0, max_queue: int = 64, watch: Watch | None = None,
         on_batch: Callable[[int, float], None] | None = None,
     ) -> None:  # fmt: skip
-        self._act, self._score, self._on_batch = act, score, on_batch
+        self._act, self._watch, self._on_batch = act, watch, on_batch
         self._max_batch, self._wait, self._max_queue = max_batch, wait_seconds if max_batch > 1 else 0.0, max_queue
         self._queue: list[_Job] = []
         self._changed = threading.Condition()
@@ -148,7 +149,7 @@ class Batcher:
             chunks = np.asarray(self._act(inputs))
             if len(chunks) != len(jobs):
                 raise PredictionError(f"the policy gave {len(chunks)} chunks for {len(jobs)} observations")
-            scores = [None] * len(jobs) if self._score is None else self._score(inputs)
+            verdicts = [None] * len(jobs) if self._watch is None else self._watch(inputs)
         except Exception as error:  # whatever a model raises is an answer to a client, not the end of the server
             if len(jobs) > 1:
                 for job in jobs:
@@ -160,8 +161,8 @@ class Batcher:
         seconds = time.perf_counter() - start
         if self._on_batch is not None:
             self._on_batch(len(jobs), seconds)
-        for job, chunk, score in zip(jobs, chunks, scores, strict=True):
+        for job, chunk, verdict in zip(jobs, chunks, verdicts, strict=True):
             if np.isfinite(chunk).all():
-                job.future.set_result(Answer(chunk, start - job.since, seconds, len(jobs), score))
+                job.future.set_result(Answer(chunk, start - job.since, seconds, len(jobs), verdict))
             else:
                 job.future.set_exception(PredictionError("the policy predicted an action that is not finite"))

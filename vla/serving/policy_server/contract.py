@@ -108,13 +108,13 @@ class Served:
     def flip(self, images: np.ndarray) -> np.ndarray:
         """Images [..., H, W, 3] as clients send them to stored ones, or back."""
         orientation = "raw" if self.images == "stored" else self.contract["config"]["orientation"]
-        if orientation != "raw" and self._bottom_up:
+        if orientation != "raw" and self.bottom_up:
             images = images[..., ::-1, :, :]
         return images[..., ::-1, :] if orientation == "rotate_180" else images
 
     def upright(self, images: np.ndarray) -> np.ndarray:
         """Stored images [..., H, W, 3] the way people see the scene."""
-        return images[..., ::-1, :, :] if self._bottom_up else images
+        return images[..., ::-1, :, :] if self.bottom_up else images
 
     def actions(self, actions: np.ndarray) -> np.ndarray:
         """Actions [..., A] of the policy, the gripper -1 for open, as clients get them."""
@@ -124,7 +124,8 @@ class Served:
         return actions
 
     @property
-    def _bottom_up(self) -> bool:
+    def bottom_up(self) -> bool:
+        """Rows of stored images go from the lowest one up."""
         return bool(self.contract["conventions"]["camera_orientation"] == "bottom_up")
 
 

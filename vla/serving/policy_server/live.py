@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from vla.serving.policy_server.contract import Served
+from vla.serving.watching.watcher import Verdict
 
 _CLIENTS = 16  # the page can choose among
 _SIDE = 384  # pixels of a picture on the page, at most
@@ -30,7 +31,7 @@ class Moment:
         instruction: what it was told.
         actions: [chunk, A] as the client got them.
         queue_ms, infer_ms: see `Answer`.
-        anomaly: see `Answer`.
+        verdict: see `Answer`.
     """
 
     client: str
@@ -39,7 +40,7 @@ class Moment:
     actions: np.ndarray
     queue_ms: float
     infer_ms: float
-    anomaly: float | None
+    verdict: Verdict | None
 
 
 class Live:
@@ -86,9 +87,11 @@ class Live:
             {"camera": cameras[i % len(cameras)], "age": (count - 1 - i) // len(cameras), "jpeg": self._jpeg(image)}
             for i, image in enumerate(moment.images)
         ]
+        verdict = moment.verdict
         return found | {
             "frames": frames, "instruction": moment.instruction, "actions": np.round(moment.actions, 4).tolist(),
-            "names": list(self._served.contract["conventions"]["action_names"]), "anomaly": moment.anomaly,
+            "names": list(self._served.contract["conventions"]["action_names"]), "anomaly": verdict and verdict.score,
+            "alarm": verdict and verdict.alarm,
             "queue_ms": round(moment.queue_ms, 2), "infer_ms": round(moment.infer_ms, 2),
         }  # fmt: skip
 

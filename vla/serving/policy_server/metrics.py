@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vla.serving.watching.watcher import Verdict
+
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -32,8 +34,14 @@ class Metrics:
         self.actions = Counter("vla_actions", "Actions that were sent.", registry=registry)
         self.sockets = Gauge("vla_websockets", "Open WebSockets.", registry=registry)
         self.anomaly = Gauge("vla_anomaly_score", "Of the newest observation, if somebody watches.", registry=registry)
+        self.alarms = Counter("vla_alarms", "Observations above the watcher's threshold.", registry=registry)
         queue = Gauge("vla_queue", "Observations that wait.", registry=registry)
         queue.set_function(waiting)
+
+    def on_verdict(self, verdict: Verdict) -> None:
+        """Count what a watcher said."""
+        self.anomaly.set(verdict.score)
+        self.alarms.inc(bool(verdict.alarm))
 
     def on_batch(self, size: int, seconds: float) -> None:
         """Count a batch."""

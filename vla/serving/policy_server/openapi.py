@@ -71,7 +71,10 @@ def _act(served: Served) -> dict[str, Any]:
     array = {"$ref": "#/components/schemas/Array"}
     everything = {
         "type": "object", "required": ["actions", "server_timing"],
-        "properties": {"actions": array, "server_timing": _TIMING, "anomaly": {"type": "number"}, "request_id": {}},
+        "properties": {
+            "actions": array, "server_timing": _TIMING, "anomaly": {"type": "number"},
+            "alarm": {"type": "boolean"}, "request_id": {},
+        },
     }  # fmt: skip
     answer = _json("by `answer`; a string that holds it where the request was `encoded`", {})
     answer["content"]["application/json"]["schema"] = {

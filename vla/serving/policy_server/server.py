@@ -16,7 +16,7 @@ from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
 from vla.serving.policy import ActingPolicy, Policy, RandomPolicy, ZeroPolicy
 from vla.serving.policy_server.access import TOKEN_VARIABLE, read_token
-from vla.serving.policy_server.batching import Score
+from vla.serving.policy_server.batching import Watch
 
 try:
     import msgpack  # noqa: F401
@@ -42,7 +42,7 @@ class PolicyServer:
     Args:
         policy: acts.
         config: how it is served.
-        score: gives an anomaly score for each observation; None: nobody watches.
+        watch: gives a verdict on each observation; None: nobody watches.
 
     Raises:
         UserError: the port can't be opened, the token can't be read, or a value doesn't fit the policy.
@@ -52,9 +52,9 @@ class PolicyServer:
         ...     connect(server.url)
     """
 
-    def __init__(self, policy: ActingPolicy, config: ServeConfig, score: Score | None = None) -> None:
+    def __init__(self, policy: ActingPolicy, config: ServeConfig, watch: Watch | None = None) -> None:
         token = read_token(config)
-        self.config, self.service = config, PolicyService(policy, config, score)
+        self.config, self.service = config, PolicyService(policy, config, watch)
         self._socket = _open_socket(config)
         self.port: int = self._socket.getsockname()[1]
         self._server = _Server(
@@ -152,7 +152,7 @@ def run(config: ServeConfig) -> int:
     """
     device = "cuda" if config.device == "auto" and torch.cuda.is_available() else config.device.replace("auto", "cpu")
     policy = load_policy(config, device)
-    server = PolicyServer(policy, config, load_score(policy, config, device))
+    server = PolicyServer(policy, config, load_watch(policy, config, device))
     overwatch.info(
         f"serving {policy.name} on {device} at {server.url} (clients: POST /act, WebSocket; page: the address)"
     )
@@ -173,18 +173,22 @@ def load_policy(config: ServeConfig, device: str) -> ActingPolicy:
     return ZeroPolicy() if config.policy == "zero" else RandomPolicy()
 
 
-def load_score(policy: ActingPolicy, config: ServeConfig, device: str) -> Score | None:
+def load_watch(policy: ActingPolicy, config: ServeConfig, device: str) -> Watch | None:
     """The watcher that `config` names, if any.
 
     Raises:
-        UserError: there is no complete checkpoint of an anomaly detector.
+        UserError: there is no complete checkpoint of an anomaly detector, or its threshold is of other frames.
     """
     if config.watcher is None:
         return None
     from vla.serving.policy_server.contract import Served
-    from vla.serving.policy_server.watching import Watcher
+    from vla.serving.watching.watcher import Watcher, newest_frame
 
-    return Watcher.load(config.watcher, Served.of(policy, config), device).score
+    served, watcher = Served.of(policy, config), Watcher.load(config.watcher, device)
+    if watcher.threshold is not None:
+        watcher.threshold.check_frames(served.cameras[0], None)  # clients send frames of any size
+    count, bottom_up = len(served.cameras), served.bottom_up
+    return lambda inputs: watcher.look([newest_frame(item.images, count, bottom_up) for item in inputs])
 
 
 def _open_socket(config: ServeConfig) -> socket.socket:

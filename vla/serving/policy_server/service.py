@@ -15,12 +15,13 @@ from vla.conf.serving import ServeConfig
 from vla.errors import UserError
 from vla.evaluation.simulator.messages import Episode, PolicyInput
 from vla.serving.policy import ActingPolicy, Policy
-from vla.serving.policy_server.batching import Answer, Batcher, BusyError, PredictionError, Score, StoppingError
+from vla.serving.policy_server.batching import Answer, Batcher, BusyError, PredictionError, StoppingError, Watch
 from vla.serving.policy_server.contract import ContractError, Served
 from vla.serving.policy_server.live import Live, Moment
 from vla.serving.policy_server.metrics import Metrics
 from vla.serving.policy_server.observations import Observed, read_observation
 from vla.serving.policy_server.sessions import Session, Sessions
+from vla.serving.watching.watcher import Verdict
 
 DEFAULT_EXECUTE_STEPS = 8
 _OUTCOMES = {  # first match
@@ -37,21 +38,23 @@ class Reply:
     Attributes:
         actions: [chunk, A], as the client gets them; a session's [1, A].
         queue_ms, infer_ms: see `Answer`; 0 where a session had the action already.
-        anomaly: see `Answer`.
+        verdict: see `Answer`.
     """
 
     actions: np.ndarray
     queue_ms: float = 0.0
     infer_ms: float = 0.0
-    anomaly: float | None = None
+    verdict: Verdict | None = None
 
     def fields(self, message: Any) -> dict[str, Any]:
         """All of it, for the wire; a `request_id` in the message comes back as it was sent."""
         fields: dict[str, Any] = {
             "actions": self.actions, "server_timing": {"queue_ms": self.queue_ms, "infer_ms": self.infer_ms}
         }  # fmt: skip
-        if self.anomaly is not None:
-            fields["anomaly"] = self.anomaly
+        if self.verdict is not None:
+            fields["anomaly"] = self.verdict.score
+            if self.verdict.alarm is not None:
+                fields["alarm"] = self.verdict.alarm
         if isinstance(message, dict) and isinstance(message.get("request_id"), str | int):
             fields["request_id"] = message["request_id"]
         return fields
@@ -64,13 +67,13 @@ class PolicyService:
     Args:
         policy: acts.
         config: how it is served.
-        score: gives an anomaly score for each observation; None: nobody watches.
+        watch: gives a verdict on each observation; None: nobody watches.
 
     Raises:
         UserError: `execute_steps` is more than the policy's chunk, or the policy can't be asked from here.
     """
 
-    def __init__(self, policy: ActingPolicy, config: ServeConfig, score: Score | None = None) -> None:
+    def __init__(self, policy: ActingPolicy, config: ServeConfig, watch: Watch | None = None) -> None:
         if policy.actor != "remote":
             raise UserError(f"policy: {policy.name} can't be served")
         steps, chunk = config.execute_steps, policy.chunk_size
@@ -81,7 +84,7 @@ class PolicyService:
         self.metrics = Metrics(lambda: self.batcher.waiting)
         max_batch = policy.max_batch if isinstance(policy, Policy) else config.max_batch or 1
         self.batcher = Batcher(
-            policy.act, max_batch, config.batch_wait_ms / 1000, config.max_queue, score, self.metrics.on_batch
+            policy.act, max_batch, config.batch_wait_ms / 1000, config.max_queue, watch, self.metrics.on_batch
         )
         window = self.served.contract["config"]
         execute_steps = steps or min(chunk, DEFAULT_EXECUTE_STEPS)
@@ -149,10 +152,10 @@ class PolicyService:
         episode = Episode("served", 0, 0, observed.seed)
         asked = PolicyInput(frames, observed.proprio, observed.instruction, episode, step)
         answer = await asyncio.wrap_future(self.batcher.submit(asked))
-        if answer.anomaly is not None:
-            self.metrics.anomaly.set(answer.anomaly)
+        if answer.verdict is not None:
+            self.metrics.on_verdict(answer.verdict)
         shown = _reply(answer, self.served.actions(answer.actions))
-        times = (shown.queue_ms, shown.infer_ms, shown.anomaly)
+        times = (shown.queue_ms, shown.infer_ms, shown.verdict)
         self.live.show(Moment(client, frames, observed.instruction, shown.actions, *times))
         return answer
 
@@ -174,4 +177,4 @@ class PolicyService:
 
 
 def _reply(answer: Answer, actions: np.ndarray) -> Reply:
-    return Reply(actions, 1000 * answer.queue_seconds, 1000 * answer.infer_seconds, answer.anomaly)
+    return Reply(actions, 1000 * answer.queue_seconds, 1000 * answer.infer_seconds, answer.verdict)

@@ -82,7 +82,8 @@ function draw(found) {
   at("number").textContent = found.number;
   at("infer").textContent = `${found.infer_ms.toFixed(1)} ms`;
   at("queue").textContent = `${found.queue_ms.toFixed(1)} ms`;
-  at("anomaly").textContent = found.anomaly === null ? "not watched" : found.anomaly.toFixed(3);
+  const alarm = found.alarm ? " alarm" : "";
+  at("anomaly").textContent = found.anomaly === null ? "not watched" : found.anomaly.toFixed(3) + alarm;
   drawFrames(found.frames);
   drawChunk(found.actions, found.names);
 }
