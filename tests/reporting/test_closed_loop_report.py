@@ -58,3 +58,27 @@ def test_contact_sheet_is_shown_where_the_results_name_one(run_dir: Path) -> Non
     assert '<img src="data:image/jpeg;base64,c2hlZXQ="' in write_report(run_dir).read_text()
     write_results(run_dir)
     assert "data:image/jpeg" not in write_report(run_dir).read_text()  # of an evaluation before
+
+
+def test_watcher_and_its_curves_are_shown(run_dir: Path) -> None:
+    alarms = {"episodes": 20, "frames": 400, "episode_share": 0.05, "frame_share": 0.0125}
+    none = {"episodes": 0, "frames": 0, "episode_share": None, "frame_share": None}
+    found = {
+        "episodes": 18, "frames": 300, "frame_auroc": 0.98765, "episode_auroc": None, "missed_share": 0.25,
+        "early_share": 0.0, "median_delay": 4.0,
+    }  # fmt: skip
+    watching = {
+        "watcher": {"name": "<uniad>", "threshold": {
+            "value": 0.123456789, "false_alarm_rate": 0.1, "per": "episode", "episodes": 40}},
+        "action": "observe",
+        "normal": {"success": ROW, "stopped": 0, "picture": "watching/nothing.png",
+                   "false_alarms": {"all": alarms, "successes": none}},
+        "faults": [{"fault": "blur:0.5", "success": ROW, "stopped": 2, "detection": found, "picture": ""}],
+    }  # fmt: skip
+    folder = write_results(run_dir, watching=watching)
+    (folder / "watching").mkdir()
+    (folder / "watching" / "nothing.png").write_bytes(b"curve")
+    page = write_report(run_dir).read_text()
+    for text in ("&lt;uniad&gt;", "0.123457", "10.0 % false alarms", "5.0 % of 20", "blur:0.5", "0.988", "25.0 %"):
+        assert text in page, text
+    assert '<img src="data:image/png;base64,Y3VydmU="' in page

@@ -9,6 +9,7 @@ from vla.conf.inspection import InspectConfig
 from vla.conf.record import RecordConfig
 from vla.conf.render_defects import RenderDefectsConfig
 from vla.conf.render_vqa import RenderVQAConfig
+from vla.conf.watching import WatchFramesConfig
 
 DOC = """Datasets: record demonstrations in the LIBERO simulator, render pictures with questions, fetch published ones.
 
@@ -17,6 +18,7 @@ DOC = """Datasets: record demonstrations in the LIBERO simulator, render picture
     {program} record --suite libero-spatial --demos_per_task 10 --other_targets 10 --output DIR
     {program} render-vqa --output data/vqa-rendered --images 4000 --workers 2
     {program} render-defects --output data/defects --workers 2
+    {program} watch-frames --demonstrations data/libero/object --output data/watch
     {program} download --dataset llava-v15 --root data
     {program} download --dataset llava-v15 --root data --part align
     {program} mix --dataset llava-lvis4v --root data
@@ -27,6 +29,8 @@ record: a scripted expert plays the tasks, and its successes are written as offi
 goes on where it was interrupted; with a higher demos_per_task it goes on from finished files. Needs the libero extra.
 render-vqa: pictures of blocks on a table with captions, and questions whose answers are true, in LLaVA's layout.
 render-defects: surfaces and objects, faultless ones and ones with known defects, in MVTec-AD's layout.
+watch-frames: frames of demonstrations, or of an evaluation's successes (--evaluation), in MVTec-AD's layout: what an
+anomaly detector that watches a policy learns from, and what its threshold comes from.
 download: LLaVA v1.5's captions, dialogues and images (--part align,coco,... for some of them; 100 GB in all), or
 LVIS-Instruct-4V's dialogues. What is there is left alone, and a transfer that broke goes on where it broke.
 doctor: what is in demonstrations of LIBERO's layout: counts, bad values, the gripper's and the pictures' conventions,
@@ -85,6 +89,17 @@ def render_defects(config: RenderDefectsConfig) -> int:
         return _interrupted()
 
 
+def watch_frames(config: WatchFramesConfig) -> int:
+    """Collect frames of episodes in which nothing went wrong; returns the exit code."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        from vla.serving.watching.frames import write_dataset
+
+        return write_dataset(config)
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
 def doctor(config: InspectConfig) -> int:
     """Examine demonstrations; returns the exit code."""
     from vla.data.inspection.command import inspect
@@ -103,6 +118,7 @@ PROGRAM = Menu(
         "record": Action(RecordConfig, record),
         "render-vqa": Action(RenderVQAConfig, render_vqa),
         "render-defects": Action(RenderDefectsConfig, render_defects),
+        "watch-frames": Action(WatchFramesConfig, watch_frames),
         "download": Action(DownloadConfig, download),
         "mix": Action(MixConfig, mix),
         "doctor": Action(InspectConfig, doctor, positional="path", usage="PATH"),

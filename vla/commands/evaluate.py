@@ -1,10 +1,11 @@
-"""`vla evaluate`: open loop, or by flags in the simulator, on pictures, on benchmarks (scripts/evaluate.py)."""
+"""`vla evaluate`: open loop, or by flags in the simulator, of a watcher, on pictures, on benchmarks."""
 
 from vla.commands.program import Action, ByFlag
 from vla.conf.closed_loop import ClosedLoopConfig
 from vla.conf.evaluate import EvaluateConfig
 from vla.conf.lmms import LmmsConfig
 from vla.conf.questions import QuestionsConfig
+from vla.conf.watching import CalibrateConfig
 from vla.overwatch import limit_busy_waiting
 
 
@@ -26,6 +27,14 @@ def closed_loop(config: ClosedLoopConfig) -> int:
     return run(config, write_report)
 
 
+def calibrate(config: CalibrateConfig) -> int:
+    """Give a watcher its threshold; returns the exit code."""
+    limit_busy_waiting()
+    from vla.serving.watching.calibration import run
+
+    return run(config)
+
+
 def questions(config: QuestionsConfig) -> int:
     """Ask about pictures; returns the exit code."""
     limit_busy_waiting()
@@ -45,6 +54,7 @@ def lmms(config: LmmsConfig) -> int:
 PROGRAM = ByFlag(
     {
         "--suite": Action(ClosedLoopConfig, closed_loop),
+        "--false_alarm_rate": Action(CalibrateConfig, calibrate),
         "--questions": Action(QuestionsConfig, questions),
         "--lmms_tasks": Action(LmmsConfig, lmms),
     },

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla.conf.checks import require, require_choice, require_nonnegative, require_positive
+from vla.conf.watching import WATCHER_ACTIONS, check_faults
 
 POLICIES = ("checkpoint", "expert", "replay", "zero", "random")
 SUITES = ("libero-spatial", "libero-object", "libero-goal", "libero-10", "libero-90")
@@ -38,6 +39,10 @@ class ClosedLoopConfig:
     simulator_python: Path | None = None  # interpreter of an environment with the simulator; none: this one
     max_batch: int | None = None  # episodes predicted together; none: 1 on a CPU (its bits depend on no other), else 16
     device: str = "auto"  # auto (CUDA when there is any) | cpu | cuda
+    watcher: Path | None = None  # a run of an anomaly detector with a threshold (--false_alarm_rate), beside the policy
+    watcher_action: str = "observe"  # on an alarm: observe | slow (half of the motion) | stop (ends the episode)
+    faults: tuple[str, ...] = ()  # to play every episode with again: all, or names as camera_shift,blur:0.5 (strength)
+    fault_onset: tuple[int, int] = (10, 80)  # first and last control step at which a fault may begin
     output_dir: Path | None = None  # evaluation/<suite>/ is written here; none: the run folder, or runs/<policy>
 
     def __post_init__(self) -> None:
@@ -56,6 +61,10 @@ class ClosedLoopConfig:
             rule = "can't be forced as a whole: name the fields that may differ with --override_contract"
             require("force", name != "contract", rule, name)
             require("force", name in CHECKS, f"must be of {', '.join(CHECKS)}", name)
+        require_choice(self, "watcher_action", WATCHER_ACTIONS)
+        rule = "must be checkpoint, replay, zero or random with --watcher: the expert looks at no frames"
+        require("policy", self.watcher is None or self.policy != "expert", rule, self.policy)
+        check_faults(self)
         for task in self.tasks:
             require("tasks", task >= 0, "must be >= 0", task)
         if self.policy == "replay":

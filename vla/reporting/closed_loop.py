@@ -30,6 +30,7 @@ class ClosedLoopSection:
     rows: list[dict[str, Any]]  # of the tasks, then of all
     films: list[Film]
     sheet: str  # data URI of the contact sheet, or empty
+    curves: list[tuple[str, str]]  # what an episode was watched under, and the data URI of its scores
 
 
 def read_sections(run_dir: Path) -> tuple[list[ClosedLoopSection], list[str]]:
@@ -49,16 +50,25 @@ def read_sections(run_dir: Path) -> tuple[list[ClosedLoopSection], list[str]]:
                 for name in names
             ]
             sheet = file_uri(path.parent / results["contact_sheet"]) if results.get("contact_sheet") else ""
+            curves = _curves(path.parent, results.get("watching"))
         except (ValueError, KeyError, TypeError, OSError) as error:  # a report on a broken run is worth more than none
             notes.append(f"{path.relative_to(run_dir)} can't be read: {error}")
             continue
-        room -= len(sheet)
+        room -= len(sheet) + sum(len(uri) for _, uri in curves)
         shown = []
         for film in films:
             room -= len(film.uri)
             shown.append(film if room > 0 else Film(**{**film.__dict__, "uri": ""}))
-        sections.append(ClosedLoopSection(results, rows, shown, sheet))
+        sections.append(ClosedLoopSection(results, rows, shown, sheet, curves))
     return sections, notes
+
+
+def _curves(folder: Path, watching: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Pictures of scores, the one without a fault first."""
+    if watching is None:
+        return []
+    rows = [("nothing", watching["normal"]), *((row["fault"], row) for row in watching["faults"])]
+    return [(name, file_uri(folder / row["picture"])) for name, row in rows if row["picture"]]
 
 
 def _film(folder: Path, run_dir: Path, row: dict[str, Any], outcome: str, name: str) -> Film:

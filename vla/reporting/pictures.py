@@ -18,7 +18,7 @@ def data_uri(frame: np.ndarray, width: int = 224) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-_TYPES = {".mp4": "video/mp4", ".gif": "image/gif", ".jpg": "image/jpeg"}
+_TYPES = {".mp4": "video/mp4", ".gif": "image/gif", ".jpg": "image/jpeg", ".png": "image/png"}
 _MAX_FILE_BYTES = 2 * 2**20
 
 

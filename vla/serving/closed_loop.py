@@ -21,6 +21,7 @@ from vla.errors import UserError
 from vla.evaluation.simulator import audit
 from vla.evaluation.simulator.episode_log import LOG, EpisodeLog
 from vla.evaluation.simulator.golden import Check
+from vla.evaluation.simulator.injection import FaultSpec
 from vla.evaluation.simulator.messages import Job, Outcome
 from vla.evaluation.simulator.pool import SimulatorError, SimulatorPool
 from vla.evaluation.simulator.protocol import short_hash, suite_name
@@ -33,6 +34,11 @@ from vla.serving.preparation import audit_error, make_jobs, make_policy, make_pr
 from vla.serving.preprocessing_check import check_preprocessing, training_data
 from vla.serving.results import make_results, rate_of, to_table, write_results
 from vla.serving.videos import write_video
+from vla.serving.watching.film import draw_rounds
+from vla.serving.watching.results import to_table as watching_table
+from vla.serving.watching.results import watching_results
+from vla.serving.watching.watched import Round, WatchedPolicy, fault_specs, load_watcher
+from vla.serving.watching.watcher import Watcher
 
 overwatch = initialize_overwatch(__name__)
 
@@ -61,6 +67,7 @@ def run(config: ClosedLoopConfig, write_report: Callable[[Path], Path] | None = 
     if needed and config.checkpoint:
         key = config.unnorm_key or suite_name(config.suite)
         policy = Policy.load(config.checkpoint, device, config.max_batch, key)
+    watcher = load_watcher(config, device)
     folder = output_folder(config, policy)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +80,7 @@ def run(config: ClosedLoopConfig, write_report: Callable[[Path], Path] | None = 
     )  # fmt: skip
     try:
         with pool:
-            code = ClosedLoop(config, policy, folder, pool).run()
+            code = ClosedLoop(config, policy, folder, pool, watcher).run()
     except KeyboardInterrupt:
         overwatch.warning(f"interrupted; finished episodes are in {folder / LOG}, the same command goes on from there")
         return 130
@@ -91,6 +98,7 @@ def output_folder(config: ClosedLoopConfig, policy: Policy | None) -> Path:
         checkpoint = policy.checkpoint
         root = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint
     name = suite_name(config.suite) + ("-shuffled" if config.instructions == "shuffled" else "")
+    name += "-watched" if config.watcher is not None else ""
     return (root or Path("runs") / config.policy) / "evaluation" / name
 
 
@@ -102,9 +110,13 @@ class ClosedLoop:
         trained: the checkpoint's policy, if one is evaluated or its data is replayed.
         folder: takes the results.
         pool: plays the episodes.
+        watcher: looks at what the policy sees, if there is one.
     """
 
-    def __init__(self, config: ClosedLoopConfig, trained: Policy | None, folder: Path, pool: SimulatorPool) -> None:
+    def __init__(
+        self, config: ClosedLoopConfig, trained: Policy | None, folder: Path, pool: SimulatorPool,
+        watcher: Watcher | None = None,
+    ) -> None:  # fmt: skip
         self.config, self.trained, self.folder, self.pool = config, trained, folder, pool
         self.suite = suite_name(config.suite)
         data = training_data(trained) if trained is not None else None
@@ -119,6 +131,10 @@ class ClosedLoop:
         self.policy = make_policy(config, trained, self.demonstrations, self.tasks)
         self.protocol = make_protocol(config, self.policy)
         self.variant = short_hash([self.policy.fingerprint, self.protocol.hash, config.instructions])
+        self.watched: WatchedPolicy | None = None
+        if watcher is not None:
+            self.watched = WatchedPolicy(self.policy, watcher, self.protocol, config.watcher_action)
+            self.variant = short_hash([self.variant, self.watched.fingerprint])
 
     @property
     def film_fps(self) -> float:
@@ -129,15 +145,15 @@ class ClosedLoop:
         """Audit, play what is missing, write results, films and the contact sheet."""
         checks = self._audit()
         jobs = make_jobs(self.config, self.policy, self.protocol, self.tasks)
-        log = EpisodeLog(self.folder, self.variant)
-        missing = [job for job in jobs if not log.finished(job.episode)]
-        if len(missing) < len(jobs):
-            overwatch.info(f"{len(jobs) - len(missing)} of {len(jobs)} episodes were played before")
         start = time.perf_counter()
-        self._play(missing, log)
+        rounds, played = [], 0
+        for fault in (None, *fault_specs(self.config)):
+            found, new = self._round(jobs, fault)
+            rounds.append(found)
+            played += new
+        log, outcomes = rounds[0].log, rounds[0].outcomes
         seconds = time.perf_counter() - start
-        outcomes = log.outcomes(job.episode for job in jobs)
-        timing = {"seconds": round(seconds, 1), "episodes": len(missing), "workers": self.config.workers}
+        timing = {"seconds": round(seconds, 1), "episodes": played, "workers": self.config.workers}
         timing["processes_replaced"] = self.pool.restarts
         details = {
             "suite": self.suite, "policy": self._describe_policy(), "protocol": asdict(self.protocol),
@@ -146,16 +162,23 @@ class ClosedLoop:
             "film_every": self.config.film_every, "film_fps": self.film_fps, "command": sys.argv,
         }  # fmt: skip
         results = make_results(outcomes, self.tasks, details, self._exact(outcomes))
+        if self.watched is not None:
+            results["watching"] = watching_results(self.watched, rounds)
         write_results(self.folder, results)
-        Console().print(to_table(results))
+        console = Console()
+        console.print(to_table(results))
+        if self.watched is not None:
+            console.print(watching_table(results["watching"]))
         if self.config.videos:
             self._film(jobs, outcomes, log, results)
+            if self.watched is not None:
+                draw_rounds(self.pool, self.folder, rounds, results["watching"], self.protocol)
         sheet = write_contact_sheet(self.folder, results)
         if sheet is not None:
             results["contact_sheet"] = sheet.name
         write_results(self.folder, results)
         print(f"results: {self.folder / 'results.json'}")
-        errors = results["overall"]["errors"]
+        errors = sum(outcome.status == "error" for item in rounds for outcome in item.outcomes)
         if errors:
             overwatch.error(f"{errors} episodes ended in errors and are counted neither as successes nor as failures")
         return 1 if errors else 0
@@ -184,10 +207,26 @@ class ClosedLoop:
 
     # --- play ---
 
+    def _round(self, jobs: list[Job], fault: FaultSpec | None) -> tuple[Round, int]:
+        """Play the episodes that are missing under a condition; also says how many these were."""
+        variant = self.variant
+        if fault is not None:
+            overwatch.info(f"with the fault {fault.key}")
+            jobs = [replace(job, fault=fault) for job in jobs]
+            variant = short_hash([variant, asdict(fault)])
+        log = EpisodeLog(self.folder, variant)
+        missing = [job for job in jobs if not log.finished(job.episode)]
+        if len(missing) < len(jobs):
+            overwatch.info(f"{len(jobs) - len(missing)} of {len(jobs)} episodes were played before")
+        self._play(missing, log)
+        return Round(fault, jobs, log, log.outcomes(job.episode for job in jobs)), len(missing)
+
     def _play(self, jobs: list[Job], log: EpisodeLog) -> None:
         done: list[Outcome] = []
 
         def on_done(outcome: Outcome) -> None:
+            if self.watched is not None:
+                outcome = self.watched.finished(outcome)
             log.append(outcome)
             done.append(outcome)
             name, seconds = outcome.episode, sum(outcome.seconds.values())
@@ -197,7 +236,7 @@ class ClosedLoop:
                 f"so far {rate_of(done)}"
             )
 
-        self.pool.run(jobs, self.policy.act, on_done)
+        self.pool.run(jobs, (self.watched or self.policy).act, on_done)
 
     def _exact(self, outcomes: list[Outcome]) -> dict[str, bool] | None:
         """Replays: whether the states were those of the file, to the last bit."""

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from vla.evaluation.simulator.messages import Outcome
 from vla.evaluation.success_rates import SuccessRate, success_rate
+from vla.serving.watching.results import summary_lines
 
 FORMAT = 1
 RESULTS, SUMMARY = "results.json", "summary.md"
@@ -109,6 +110,8 @@ def to_markdown(results: dict[str, Any]) -> str:
     if "bit_exact" in results["overall"]:
         count = results["overall"]["bit_exact"]
         lines += [f"{count} replays went through the recorded states to the last bit.", ""]
+    if "watching" in results:
+        lines += summary_lines(results["watching"])
     lines += ["## Protocol", ""] + [f"- {name}: {value}" for name, value in protocol.items()]
     lines += ["", "## Policy", ""] + [f"- {name}: {value}" for name, value in policy.items()]
     lines += ["", "## Self-audit", ""]
