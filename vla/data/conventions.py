@@ -26,7 +26,8 @@ class Conventions:
     )  # fmt: skip
     proprio_units: tuple[str, ...] = ("m", "m", "m", "rad", "rad", "rad", "m", "m")
     image_shape: tuple[int, int] | None = None  # height and width in pixels of stored images; none: not known
-    camera_orientation: str = "bottom_up"  # how files store images: bottom_up (OpenGL: lowest row first) | top_down
+    camera_orientation: str = "bottom_up"  # how files store images: bottom_up (OpenGL: lowest row first) | top_down |
+    #                                        top_down_mirrored (LIBERO's, turned by 180 degrees: left is right)
     observation_alignment: str = "before"  # an action's observation is the one before it; readers shift other files
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,3 +48,17 @@ class Conventions:
 
 
 LIBERO_CONVENTIONS = Conventions()
+
+
+def flips(camera_orientation: str, orientation: str) -> tuple[bool, bool]:
+    """Whether rows and columns of stored images are reversed before a model sees them.
+
+    Args:
+        camera_orientation: how they are stored; see `Conventions`.
+        orientation: what the model sees: raw (as stored) | upright | rotate_180, which means what OpenVLA does to
+            LIBERO's bottom-up images: upright, but mirrored left to right.
+    """
+    if orientation == "raw":
+        return False, False
+    mirrored = camera_orientation == "top_down_mirrored"
+    return camera_orientation == "bottom_up", mirrored != (orientation == "rotate_180")

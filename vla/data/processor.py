@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vla.conf.models.base import ProcessorConfig
 from vla.data.augmentation import augment
-from vla.data.conventions import LIBERO_CONVENTIONS, Conventions
+from vla.data.conventions import LIBERO_CONVENTIONS, Conventions, flips
 from vla.data.jpeg import jpeg_round_trip
 from vla.data.normalization import Normalizer, Values
 from vla.data.published_images import center_crop, lanczos3_resize
@@ -88,18 +88,15 @@ class Processor:
         return seen.div_(255)
 
     def upright(self, images: Values) -> Values:
-        """Images [..., 3, H, W] (array or tensor, as stored) the way people see the scene; text in it is readable."""
-        if not self._flips("upright")[0]:
+        """Images [..., H, W] (array or tensor, as stored) the way people see the scene; text in it is readable."""
+        axes = tuple(axis for axis, turned in zip((-2, -1), self._flips("upright"), strict=True) if turned)
+        if not axes:
             return images
-        return images.flip(-2) if isinstance(images, Tensor) else images[..., ::-1, :]
+        return images.flip(axes) if isinstance(images, Tensor) else np.flip(images, axes)
 
     def _flips(self, orientation: str) -> tuple[bool, bool]:
-        """Whether rows and columns of stored images are reversed.
-
-        `rotate_180` means what OpenVLA does to LIBERO's bottom-up images, which mirrors the scene left to right.
-        """
-        bottom_up = self.conventions.camera_orientation == "bottom_up"
-        return {"raw": (False, False), "upright": (bottom_up, False), "rotate_180": (bottom_up, True)}[orientation]
+        """Whether rows and columns of stored images are reversed."""
+        return flips(self.conventions.camera_orientation, orientation)
 
     # --- actions and robot state ---
 

@@ -95,7 +95,7 @@ def cached_statistics(
     """
     source = source_hash(arrays, options or {})
     name = f".statistics-{source[:12]}.json"
-    places = [folder / name, _user_cache() / name]
+    places = [folder / name, user_cache() / name]
     for path in places:
         found = _read(path, source)
         if found is not None:
@@ -108,7 +108,8 @@ def cached_statistics(
     return statistics
 
 
-def _user_cache() -> Path:
+def user_cache() -> Path:
+    """The folder for what can be made anew, of this user."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vla"
 
 

@@ -46,8 +46,12 @@ class Scan:
 class FrameSource(Protocol):
     """Reads frames of episodes. Cheap to pickle: every process opens files for itself."""
 
-    counters: dict[str, int]  # of this process, for people
     root: Path
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """How this process read frames, for people."""
+        ...
 
     @property
     def cached_bytes(self) -> int:
