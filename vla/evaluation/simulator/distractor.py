@@ -16,15 +16,17 @@ DROP = 0.25  # metres above where it comes to rest
 GRAVITY, CONTROL_SECONDS = 9.81, 0.05
 MARGIN = 0.05  # metres around the objects' places
 CLEARANCE, HAND_CLEARANCE = 0.02, 0.12  # metres to the nearest object and to the hand
-LOOK_DOWN, FLAT = 0.4, 0.01  # metres: from where the table is looked at, and how even a free place is
+LOOK_DOWN, LOOK_BELOW = 0.4, 0.1  # metres above and below the lowest object: where the table is looked for
+FLAT = 0.01  # metres: how even a free place is
 TRIES = 64
 
 
 class Distractor(Fault):
     """A bright cube, 5 cm x strength wide, drops onto a free place between the objects, and can't be pushed away.
 
-    It is moved by the evaluation and not by forces (a mocap body), so that it adds nothing to the simulator's state,
-    and official initial states stay what they are. Until then it is there, invisible and without contacts.
+    The camera sees the place. The cube is moved by the evaluation and not by forces (a mocap body), so that it adds
+    nothing to the simulator's state, and official initial states stay what they are. Until then it is there, invisible
+    and without contacts.
     """
 
     name = "distractor"
@@ -83,20 +85,34 @@ class Distractor(Fault):
         places = self.generator.uniform(low, high, size=(TRIES, 2))
         tops = np.array([self._top(env, place, objects[:, 2].min() + LOOK_DOWN) for place in places])
         away = np.linalg.norm(places - hand, axis=1) > HAND_CLEARANCE + half
-        free = np.flatnonzero((tops < tops.min() + FLAT) & away)
-        chosen = free[0] if len(free) else int(tops.argmin())
+        seen = np.array([self._in_sight(env, [*place, top + half]) for place, top in zip(places, tops, strict=True)])
+        beside = tops < objects[:, 2].min() - LOOK_BELOW  # the table's edge
+        level = np.where(beside, np.inf, tops).min()
+        free = np.flatnonzero((tops < level + FLAT) & ~beside & away & seen)
+        chosen = free[0] if len(free) else int(np.where(beside, np.inf, tops).argmin())
         return np.array([*places[chosen], tops[chosen] + half])
 
     def _top(self, env: Any, place: np.ndarray, height: float) -> float:
         """The highest of what is below the cube at a place [2], and CLEARANCE around it, seen from `height`; metres."""
-        import mujoco
-
-        model, data = env.sim.model._model, env.sim.data._data
-        down, hit, own = np.array([0.0, 0.0, -1.0]), np.zeros(1, dtype=np.int32), model.body(BODY).id
         reach = HALF_SIDE * self.strength + CLEARANCE
         tops = []
         for offset in np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), axis=-1).reshape(-1, 2) * reach:
-            start = np.array([*place + offset, height])
-            distance = mujoco.mj_ray(model, data, start, down, None, 1, own, hit)
-            tops.append(height - distance if distance >= 0 else -np.inf)
-        return float(max(tops))
+            distance = _ray(env, np.array([*place + offset, height]), np.array([0.0, 0.0, -1.0]))
+            tops.append(height - distance)
+        return max(tops)
+
+    def _in_sight(self, env: Any, centre: list[float]) -> bool:
+        """Whether nothing is between the camera and the cube's centre [3]."""
+        camera = np.array(env.sim.data._data.cam_xpos[env.sim.model.camera_name2id(self.camera)])
+        way = np.array(centre) - camera
+        length = float(np.linalg.norm(way))
+        return _ray(env, camera, way / length) > length
+
+
+def _ray(env: Any, start: np.ndarray, direction: np.ndarray) -> float:
+    """Metres from `start` [3] to the first thing in a direction [3], the cube left out; infinite if there is none."""
+    import mujoco
+
+    model, hit = env.sim.model._model, np.zeros(1, dtype=np.int32)
+    distance = mujoco.mj_ray(model, env.sim.data._data, start, direction, None, 1, model.body(BODY).id, hit)
+    return float(distance) if distance >= 0 else np.inf

@@ -14,7 +14,7 @@ import numpy as np
 
 SHIFT_METRES, SHIFT_DEGREES = 0.05, 5.0
 DIMMED = 0.5  # of the light is left
-BLUR_SHARE = 1 / 64  # of a frame's height: standard deviation of the blur
+BLUR_SHARE = 1 / 128  # of a frame's height: standard deviation of the blur
 FAR_AWAY = 100.0  # metres to the side, in nobody's view
 
 
@@ -68,7 +68,7 @@ class CameraShift(Fault):
 
 
 class Blur(Fault):
-    """The camera is out of focus: a Gaussian blur of H / 64 pixels x strength on frames of H pixels."""
+    """The camera is out of focus: a Gaussian blur of H / 128 pixels x strength on frames of H pixels."""
 
     name = "blur"
 
