@@ -6,10 +6,9 @@
 
 A step is what the stages do on one device: forward pass under bf16 autocast, backward pass, gradient clipping, AdamW.
 Every sample has an image, which the frozen vision backbone sees anew in every step, and text to the full length, the
-second half of which is learned. `flops` are those of the matrix products of a step that recomputes nothing, attention
-counted as if it were not causal; what does not train needs no gradient of its weights, and none is counted. MFU is
-their rate over the device's published peak for dense bf16; `of_matmul` is it over the rate of one product of two
-8,192 x 8,192 matrices (1,024 on a CPU), measured here. A combination that the memory can't hold says so.
+second half of which is learned. `flops` are counted as for a run's MFU (`vla.training.flops`). MFU is their rate over
+the device's published peak for dense bf16; `of_matmul` is it over the rate of one product of two 8,192 x 8,192 matrices
+(1,024 on a CPU), measured here. A combination that the memory can't hold says so.
 """
 
 import time
@@ -18,9 +17,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from vla.batches import IGNORE_INDEX, LanguageBatch
 from vla.conf.models import ModelConfig, PrismaticConfig
@@ -29,13 +25,11 @@ from vla.models.base import BaseModel
 from vla.models.freezing import apply_stage
 from vla.models.materialize import get_model
 from vla.training.compilation import compile_blocks
-from vla.training.memory import to_fake
+from vla.training.flops import peak_flops, training_flops
 from vla.training.optim import get_optimizer, parameter_owners
 from vla.training.precision import autocast_context
 
 SIZES = {"tiny": "prism-dinosiglip-tiny", "7b": "prism-dinosiglip-224px+7b"}
-# Dense bf16 FLOP/s, by what is in the device's name; the first that fits counts.
-PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
 STAGES = (Stage.ALIGN, Stage.FINETUNE)
 
 
@@ -59,7 +53,7 @@ def run(
     config, batch, text = with_layers(SIZES[size], layers), batch or (2 if tiny else 8), text or (24 if tiny else 512)
     on_gpu = device.startswith("cuda")
     name = torch.cuda.get_device_name(device) if on_gpu else ""
-    peak = peak or next((value for known, value in PEAKS.items() if known in name), None)
+    peak = peak or peak_flops(name)
     reachable, rows = matmul_rate(8192 if on_gpu else 1024, device), []
     for stage in STAGES:
         flops = count_flops(config, stage, example(config, batch, text))
@@ -119,12 +113,7 @@ def staged(config: PrismaticConfig, stage: Stage, device: str) -> tuple[BaseMode
 def count_flops(config: PrismaticConfig, stage: Stage, batch: LanguageBatch) -> int:
     """Of forward and backward pass, without computing anything."""
     model, _ = staged(config, stage, "meta")
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    to_fake(model, mode)
-    batch = batch.map_tensors(lambda item: mode.from_tensor(item) if item.is_floating_point() else item)
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model(batch).token_loss.sum().backward()
-    return counter.get_total_flops()
+    return training_flops(model, batch)[0]
 
 
 def measure(

@@ -1,6 +1,7 @@
 """Metrics, trackers and console."""
 
 import json
+import re
 import sys
 import types
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 import torch
 from toys import toy_config, toy_strategy
 
+from vla.overwatch import log_to_file
 from vla.overwatch.distributed import DistState
 from vla.training.metrics import StepClock, WeightedSums
 from vla.training.progress import ProgressDisplay, describe
@@ -138,22 +140,31 @@ def test_console_lines(tmp_path, capsys):
     toy_strategy(toy_config(tmp_path / "run")).run_training()
     lines = capsys.readouterr().err.splitlines()
     training = next(line for line in lines if "step 2/8" in line)
-    assert all(word in training for word in ("loss", "lr 5.00e-03", "grad norm", "samples/s", "data wait", "%", "ETA"))
+    assert all(word in training for word in ("loss", "lr 5.00e-03", "grad norm", "samples/s", "data wait", "%", "GiB"))
+    assert re.search(r"  ETA 0:\d\d:\d\d$", training)
     evaluation = next(line for line in lines if "step 4/8: eval" in line)
     assert "eval/loss" in evaluation and "eval/l1_" not in evaluation
 
 
-def test_progress_bar_on_a_terminal(monkeypatch, capsys):
+def test_progress_bar_on_a_terminal(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    log = log_to_file(tmp_path / "console.log")
     display = ProgressDisplay(10, 2, "a-run", is_main=True)
     display.advance(3)
-    display.show(3, {"train/loss": 0.5, "train/data_wait": 0.05})
+    display.show(3, {"train/loss": 0.5, "train/data_wait": 0.05, "train/step_time": 600.0})
     display.show(3, {"eval/loss": 0.25})
     display.close()
+    log.close()
     shown = capsys.readouterr().err
     assert "a-run" in shown and "3/10" in shown and "eval/loss 0.25" in shown
+    assert "step 3/10: loss" not in shown  # below the bar, and line by line in the file
+    lines = (tmp_path / "console.log").read_text().splitlines()
+    assert lines[0].endswith("step 3/10: loss 0.5000  data wait 5%  ETA 1:10:00")
+    assert lines[1].endswith("step 3/10: eval/loss 0.25") and len(lines) == 2
 
 
 def test_description():
     metrics = {"train/loss": 0.12345, "train/learning_rate": 1e-4, "train/data_wait": 0.031, "train/other": 1.0}
     assert describe(metrics) == "loss 0.1235  lr 1.00e-04  data wait 3%"
+    more = {"train/memory_gib": 41.25, "train/mfu": 0.4321, "training_stats/avg_tokens_per_second": 12345.6}
+    assert describe(metrics | more).endswith("tokens/s 12,346  data wait 3%  memory 41.2 GiB  MFU 43.2%")

@@ -134,7 +134,7 @@ def run_config(folder: Path, run_id: str = "a", steps: int = 4, packing: Packing
 
 def metrics(config: PretrainConfig) -> list[dict[str, float]]:
     lines = (config.run_dir / "metrics.jsonl").read_text().splitlines()
-    clock = ("time", "train/step_time", "train/samples_per_second", "train/data_wait")
+    clock = ("time", "train/step_time", "train/samples_per_second", "train/data_wait", "train/memory_gib")
     rows = [json.loads(line) for line in lines]
     return [{key: row[key] for key in row if key not in clock and "training_stats/" not in key} for row in rows]
 

@@ -31,7 +31,7 @@ from vla.training.strategies.base_strategy import TrainStrategy
 checkpoint_files.flush = lambda path: None  # a busy disk would make the tests wait
 
 SIZE, CHUNK, ACTIONS, WIDTH = 8, 3, 7, 16
-TIMES = {"time", "train/step_time", "train/samples_per_second", "train/data_wait"}
+TIMES = {"time", "train/step_time", "train/samples_per_second", "train/data_wait", "train/memory_gib"}
 STAGE = StageConfig(
     trainable=("fusion", "action_head"), epochs=2, global_batch_size=8, per_device_batch_size=4, learning_rate=1e-2,
     precision="fp32", schedule=ScheduleConfig(name="cosine", warmup_steps=2),

@@ -99,6 +99,7 @@ class PretrainConfig:
     deterministic: bool = False  # deterministic kernels, or an error where there is none
     log_every_steps: int | None = 10  # optimizer steps between two log lines and entries of metrics.jsonl
     log_every_epochs: int | None = None  # the same in epochs
+    peak_tflops: float | None = None  # of a device in bf16, for the MFU; none: known for common GPUs
     trackers: tuple[str, ...] = ("jsonl", "tensorboard")  # jsonl (always), tensorboard, wandb, prismatic (its files)
     wandb_project: str = "vla"  # Weights & Biases: project
     wandb_entity: str | None = None  # Weights & Biases: user or team; none: the default one
@@ -124,7 +125,7 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if type(self.dataset) is DatasetConfig:
             object.__setattr__(self, "dataset", default_dataset(type(self.model).task))
-        require_positive(self, "log_every_steps", "log_every_epochs", "world_size")
+        require_positive(self, "log_every_steps", "log_every_epochs", "peak_tflops", "world_size")
         require_choice(self, "device", ("auto", "cpu", "cuda"))
         for tracker in self.trackers:
             require("trackers", tracker in TRACKERS, f"must be of {', '.join(TRACKERS)}", tracker)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = "vla"
 LEVEL_VARIABLE = "VLA_LOG_LEVEL"
+_FILE_ONLY = "file_only"  # attribute of a log record
 _STYLES = {"DEBUG": "dim", "INFO": "green", "WARNING": "yellow", "ERROR": "bold red"}
 
 
@@ -49,9 +50,13 @@ class Overwatch:
         """Log a failure; the only level that processes other than the main one write."""
         self._log(logging.ERROR, message, ctx_level)
 
-    def _log(self, level: int, message: object, ctx_level: int) -> None:
+    def to_file(self, message: object) -> None:
+        """Keep in the run's file what the console shows in another way."""
+        self._log(logging.INFO, message, 0, file_only=True)
+
+    def _log(self, level: int, message: object, ctx_level: int, *, file_only: bool = False) -> None:
         if level >= _lowest_level() and self._logger.isEnabledFor(level):
-            self._logger.log(level, "%s%s", "  " * ctx_level, message)
+            self._logger.log(level, "%s%s", "  " * ctx_level, message, extra={_FILE_ONLY: file_only})
 
 
 def initialize_overwatch(name: str) -> Overwatch:
@@ -102,6 +107,8 @@ class _FileHandler(logging.FileHandler):
 
 class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, _FILE_ONLY, False):
+            return
         try:
             rank = read_launch().rank
             message = f"[rank {rank}] {record.getMessage()}" if rank else record.getMessage()

@@ -1,12 +1,18 @@
 """Batches of the right shapes and of no content, to count with: what a step needs, without any data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vla.batches import IGNORE_INDEX, ActionBatch, AnomalyBatch, Batch, LanguageBatch, PackedBatch
 from vla.conf.models import ModelConfig
+from vla.conf.pretrain import PretrainConfig
+from vla.models.base import BaseModel
+from vla.training.feature_cache import frozen_sources
+from vla.training.precision import autocast_context
 
 PROPRIO_DIM = 8  # LIBERO's: position, axis-angle, two fingers
 
@@ -23,6 +29,19 @@ def example_batch(config: ModelConfig, batch_size: int) -> Batch:
     if make is None:
         raise NotImplementedError(f"no example batch for the task {type(config).task!r}")
     return make(config, batch_size)
+
+
+def example_features(model: BaseModel, config: PretrainConfig, groups: Collection[str]) -> dict[str, Tensor]:
+    """Features [1, ...] of those of `groups` that are frozen, of a model on `meta`; without those that need real
+    numbers.
+    """
+    one = example_batch(config.model, 1).map_tensors(lambda item: item.to("meta") if item.is_floating_point() else item)
+    features: dict[str, Tensor] = {}
+    for group, source in frozen_sources(model).items():
+        if group in groups:
+            with suppress(Exception), torch.no_grad(), autocast_context(config.stage_config.precision, "cpu"):
+                features.update(source.compute(one))
+    return features
 
 
 def _actions(config: Any, batch_size: int) -> ActionBatch:

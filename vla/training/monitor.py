@@ -18,6 +18,9 @@ from vla.training.state import TrainerState
 from vla.training.statistics import StepStatistics
 from vla.training.tasks.base import TaskOutput
 from vla.training.trackers import METRICS_FILE, Trackers
+from vla.training.utilisation import Utilisation, memory_metrics
+
+_FLOPS = "flops"  # a sum that is no metric itself
 
 
 class Monitor:
@@ -36,6 +39,7 @@ class Monitor:
     ) -> None:
         self.sums, self.clock = WeightedSums(), clock
         self.statistics = StepStatistics(dist.device, enabled=measures)
+        self.utilisation = Utilisation()
         self.metrics_file = config.run_dir / METRICS_FILE
         self.tracker_state: dict[str, Any] = {}
         self._config, self._dist, self._state = config, dist, state
@@ -70,8 +74,12 @@ class Monitor:
 
     def add_window(self, task: Any, window: Iterable[Batch]) -> None:
         """Take in what the micro-batches of a step hold, where the task can say (`measure`)."""
+        window = [*window]
+        measures = [task.measure(batch) for batch in window] if self.statistics.enabled else []
         if self.statistics.enabled:
-            self.statistics.add_step([task.measure(batch) for batch in window], self.clock.waited)
+            self.statistics.add_step(measures, self.clock.waited)
+        if self.utilisation.enabled:
+            self.sums.add(_FLOPS, self.utilisation.flops(window, measures))
 
     def add_step(self, grad_norm: float, learning_rate: float, next_learning_rate: float) -> None:
         """Take in an optimizer step: the gradient's norm before clipping, the learning rate that it used, and that of
@@ -87,7 +95,10 @@ class Monitor:
         self._progress.advance(self._state.global_step)
         if not self._interval.due(self._state):
             return
-        metrics = {"learning_rate": self._learning_rate, **self.sums.means(self._dist), **extra, **self.clock.metrics()}
+        means, times = self.sums.means(self._dist), self.clock.metrics()
+        used = self.utilisation.metrics(means.pop(_FLOPS, None), times.get("step_time"))
+        used |= memory_metrics(self._dist)
+        metrics = {"learning_rate": self._learning_rate, **means, **extra, **times, **used}
         training = {f"train/{name}": value for name, value in metrics.items()}
         self.write(training | self.statistics.gathered(self._dist))
         self.sums.clear()

@@ -1,6 +1,5 @@
 """`--dry_run`: what a run will do and need, without weights, data or memory. Nothing is written."""
 
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,13 +15,11 @@ from vla.models.base import BaseModel
 from vla.models.freezing import GroupRow, apply_stage
 from vla.models.materialize import get_model
 from vla.overwatch.launch import read_launch
-from vla.training.example_batch import example_batch
-from vla.training.feature_cache import frozen_sources
+from vla.training.example_batch import example_batch, example_features
 from vla.training.memory import Activations, MemoryEstimate, count_activations, estimate_memory, to_fake
 from vla.training.optim import lr_scale
 from vla.training.plan_rates import RateCurve, rate_curve
 from vla.training.plan_samples import count_samples
-from vla.training.precision import autocast_context
 from vla.training.previous_stage import start_from_previous_stage
 from vla.training.schedules import warmup_steps
 
@@ -83,7 +80,7 @@ def _count_activations(model: BaseModel, config: PretrainConfig, assumptions: li
     """Run the forward pass on fake tensors and count what it leaves behind; then the batch itself."""
     stage = config.stage_config
     model.train()
-    features = _feature_shapes(model, config)  # `meta` is faster than fake tensors
+    features = example_features(model, config, model.frozen_groups)  # `meta` is faster than fake tensors
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     to_fake(model, mode)
     try:
@@ -98,16 +95,6 @@ def _count_activations(model: BaseModel, config: PretrainConfig, assumptions: li
         what += ", of each recomputed block only its inputs, and one block at a time in full"
     assumptions.append(f"activations: {what}")
     return count
-
-
-def _feature_shapes(model: BaseModel, config: PretrainConfig) -> dict[str, Tensor]:
-    """Features [1, ...] of frozen groups of a model on `meta`; without those that need real numbers."""
-    one = example_batch(config.model, 1).map_tensors(lambda item: item.to("meta") if item.is_floating_point() else item)
-    features: dict[str, Tensor] = {}
-    for source in frozen_sources(model).values():
-        with suppress(Exception), torch.no_grad(), autocast_context(config.stage_config.precision, "cpu"):
-            features.update(source.compute(one))
-    return features
 
 
 def _fake_batch(config: PretrainConfig, features: dict[str, Tensor], mode: FakeTensorMode) -> Any:

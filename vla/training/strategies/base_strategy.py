@@ -35,6 +35,7 @@ from vla.training.state import TrainerState
 from vla.training.statistics import FORWARD_BACKWARD, POST_PROCESS
 from vla.training.strategies.hooks import StrategyHooks
 from vla.training.tasks.base import Task, TaskOutput
+from vla.training.utilisation import get_utilisation
 from vla.training.window import WindowWeights, weigh_window
 
 overwatch = initialize_overwatch(__name__)
@@ -88,6 +89,7 @@ class TrainStrategy(StrategyHooks):
         if dist.is_main:
             self.store.rewind(self.state.global_step)
         self.features = self._get_feature_cache(datasets)
+        self.monitor.utilisation = get_utilisation(config, dist, self.features.sources)
 
     def _get_feature_cache(self, datasets: Datasets) -> FeatureCache:
         sources = frozen_sources(self.model) if self.stage.cache_frozen_features else {}
