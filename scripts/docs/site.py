@@ -23,6 +23,15 @@ LINK = re.compile(r"(!?\[(?:[^\]\[]|\[[^\]]*\])*\]\()([^()\s]+)(\))")
 NEEDS = re.compile(r"^( *)<!-- needs: ([^>\n]+) -->$", re.MULTILINE)
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put pages that the navigation does not name at its end, so that a new one is found before somebody places it."""
+    named = set(re.findall(r"[\w/.-]+\.md", str(config.nav)))
+    pages = sorted(path.relative_to(config.docs_dir).as_posix() for path in Path(config.docs_dir).rglob("*.md"))
+    if more := [page for page in pages if page not in named]:
+        config.nav = [*(config.nav or []), {"More": more}]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the files of the repository that pages link to, directly or through each other."""
     pages = [Path(file.abs_src_path) for file in files.documentation_pages() if file.abs_src_path]
