@@ -8,9 +8,9 @@ import toys
 from toys import assert_same_run, metrics, resumable_config, stop_at, toy_strategy
 
 from vla.conf.pretrain import EvaluationConfig
-from vla.training import pretrain
 from vla.training.checkpoint_files import read_tensors
 from vla.training.checkpoint_store import CheckpointStore
+from vla.training.run_contract import as_resumed
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -75,12 +75,12 @@ def test_another_contract_is_refused_unless_named(tmp_path):
     config = resumable_config(tmp_path / "run", max_steps=2)
     toy_strategy(config).run_training()
     checkpoint = CheckpointStore(config.run_dir).newest()
-    assert pretrain._as_resumed(config, checkpoint) == config
+    assert as_resumed(config, checkpoint) == config
     processor = replace(config.model.processor, image_size=16, resize="bilinear")
     other = replace(config, model=replace(config.model, processor=processor))
     with pytest.raises(ValueError, match=r"processor.image_size 8 in the checkpoint, 16 in this run; processor.resize"):
-        pretrain._as_resumed(other, checkpoint)
+        as_resumed(other, checkpoint)
     with pytest.raises(ValueError, match=r"pass --override_contract processor.resize"):
-        pretrain._as_resumed(replace(other, override_contract=("processor.image_size",)), checkpoint)
+        as_resumed(replace(other, override_contract=("processor.image_size",)), checkpoint)
     named = replace(other, override_contract=("processor.image_size", "processor.resize"))
-    assert pretrain._as_resumed(named, checkpoint).model.processor == config.model.processor
+    assert as_resumed(named, checkpoint).model.processor == config.model.processor

@@ -25,6 +25,7 @@ class ServeConfig:
     max_request_mb: float = 16.0  # MiB of a request
     images: str = "seen"  # what clients send: seen (turned as the model sees them) | stored (as in the training files)
     gripper: str = "signed"  # what clients get: signed (-1 opens, +1 closes) | unit (1 opens, 0 closes, as OpenVLA)
+    override_contract: tuple[str, ...] = ()  # fields of the contract (dotted names) that clients may state otherwise
     execute_steps: int | None = None  # sessions: actions of a chunk before the next is predicted; none: all, at most 8
     token_file: Path | None = None  # its first line is asked of clients; none: VLA_SERVE_TOKEN, and without it nothing
     watcher: Path | None = None  # a run of an anomaly detector that scores what the first camera sees

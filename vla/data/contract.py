@@ -1,6 +1,7 @@
 """What both sides of a model must agree on, compared field by field: a difference refuses, unless it is named.
 
-`Processor.contract()` is what a checkpoint says; the other side is the run that resumes it, a dataset or a simulator.
+`Processor.contract()` is what a checkpoint says; the other side is the run that resumes it or begins with its weights,
+a dataset or a simulator.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,8 @@ from vla.overwatch import initialize_overwatch
 overwatch = initialize_overwatch(__name__)
 
 OPTION = "override_contract"
+_MEANT = ("transforms", "prompt", "tokens_per_tile", "resize", "model_gripper")  # of a contract, besides its config
+_OWN = ("augmentation", "max_instruction_tokens", "max_length", "system_prompt", "image_score", "score_pool")
 _SHOWN = 6  # differences that an error tells of
 _LONGEST = 60  # characters of a value in an error
 
@@ -81,12 +84,43 @@ def refuse_other_data(datasets: Any, override: Sequence[str] = ()) -> None:
     here = getattr(datasets.train, "conventions", None)
     if saved is None or here is None:
         return
-    left, right = saved.to_dict(), here.to_dict()
-    if not datasets.processor.config.proprio:
-        left, right = ({k: v for k, v in side.items() if not k.startswith("proprio")} for side in (left, right))
-    if left["image_shape"] is None or right["image_shape"] is None:  # not known
-        left["image_shape"] = right["image_shape"]
-    refuse_differences(find_differences({"conventions": left}, {"conventions": right}), "the dataset", override)
+    found = _compare_conventions(saved.to_dict(), here.to_dict(), datasets.processor.config.proprio)
+    refuse_differences(found, "the dataset", override)
+
+
+def refuse_other_processor(saved: dict[str, Any], here: dict[str, Any], override: Sequence[str] = ()) -> None:
+    """Compare the contract of a checkpoint with that of a run that begins with its weights and its own data.
+
+    Compared is what the weights have learnt to see and to say. Statistics may be others: they are of the run's data,
+    and the run is trained with them. So may be what a stage chooses for its training alone (`_OWN`), and a contract of
+    another kind (language, action) has nothing to be compared with.
+
+    Args:
+        saved, here: `contract()` of the two processors.
+        override: see `refuse_differences`.
+
+    Raises:
+        UserError: see `refuse_differences`; fields are named `processor.<field>` and `conventions.<field>`.
+    """
+    if saved.get("kind") != here.get("kind"):
+        return
+    left, right = ({key: side[key] for key in _MEANT if key in side} for side in (saved, here))
+    configs = [
+        {name: value for name, value in side.get("config", {}).items() if name not in _OWN} for side in (saved, here)
+    ]
+    found = find_differences(configs[0], configs[1], "processor") + find_differences(left, right)
+    if "conventions" in saved and "conventions" in here:
+        proprio = bool(here["config"]["proprio"])
+        found += _compare_conventions(saved["conventions"], here["conventions"], proprio)
+    refuse_differences(found, "this run", override)
+
+
+def _compare_conventions(saved: dict[str, Any], here: dict[str, Any], proprio: bool) -> list[Difference]:
+    """What differs between two `Conventions.to_dict()`, and matters: an unknown picture size is like any."""
+    left, right = ({k: v for k, v in side.items() if proprio or not k.startswith("proprio")} for side in (saved, here))
+    if left.get("image_shape") is None or right.get("image_shape") is None:
+        left["image_shape"] = right["image_shape"] = None
+    return find_differences(left, right, "conventions")
 
 
 def _plain(value: Any) -> str:

@@ -5,14 +5,11 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from vla.conf import cli
-from vla.conf.merging import encode
 from vla.conf.pretrain import PretrainConfig
-from vla.data.contract import find_differences, refuse_differences, refuse_other_data
 from vla.data.materialize import get_datasets, load_processor
 from vla.errors import UserError
 from vla.models.base import BaseModel
@@ -23,15 +20,15 @@ from vla.overwatch.distributed import DistState, barrier, broadcast_object, dest
 from vla.overwatch.launch import restart_count
 from vla.overwatch.peers import EXIT_CODE as LOST
 from vla.overwatch.peers import PeerWatch
-from vla.training.checkpoint import CONFIG, load_weights
-from vla.training.checkpoint_store import find_checkpoint, resolve_resume
+from vla.training.checkpoint_store import resolve_resume
 from vla.training.compilation import check_compile
 from vla.training.environment import describe_environment
 from vla.training.evaluation_requests import check_background
 from vla.training.inference import build_model
 from vla.training.materialize import get_task, get_train_strategy
-from vla.training.previous_stage import start_from_previous_stage
+from vla.training.previous_stage import find_pretrained, load_pretrained, start_from_previous_stage
 from vla.training.result import NonFiniteError, TrainingResult
+from vla.training.run_contract import as_resumed, refuse_other_contract
 from vla.training.run_names import with_run_name
 from vla.training.seeding import seed_everything, set_deterministic
 from vla.training.strategies.base_strategy import TrainStrategy
@@ -128,35 +125,21 @@ def build_strategy(config: PretrainConfig, dist: DistState) -> TrainStrategy:
     seed_everything(config.seed)
     resume_from = _agreed(lambda: resolve_resume(config.run_dir, config.resume, restarted=restart_count() > 0), dist)
     config = _agreed(lambda: start_from_previous_stage(config, resume_from), dist)
-    config = _agreed(lambda: _as_resumed(config, resume_from), dist)
+    config = _agreed(lambda: as_resumed(config, resume_from), dist)
     # What is quick to check comes first: data, then whether weights can be found, then memory is taken.
+    begin_with = None
+    if resume_from is None and config.pretrained_checkpoint is not None:
+        with _about("pretrained_checkpoint"):
+            begin_with = find_pretrained(config.pretrained_checkpoint)
     processor = load_processor(resume_from) if resume_from else None
     datasets = get_datasets(config.dataset, config.model, processor, config.stage)
-    refuse_other_data(datasets, [name for name in config.override_contract if name.startswith("conventions.")])
-    model = _get_model(config, resume_from)
+    refuse_other_contract(config, datasets, begin_with)
+    model = _get_model(config, resume_from, begin_with)
     rows = apply_stage(model, config.stage_config)
     overwatch.info(f"stage {config.stage.value} of {type(config.model).model_id}\n{format_table(rows)}")
     strategy = get_train_strategy(config, model, dist)
     strategy.run_setup(get_task(config.model, datasets.processor), datasets, resume_from)
     return strategy
-
-
-def _as_resumed(config: PretrainConfig, resume_from: Path | None) -> PretrainConfig:
-    """`config` with the input and output contract of the checkpoint to resume.
-
-    Raises:
-        UserError: this run's is another, and `override_contract` doesn't name the field.
-    """
-    if resume_from is None:
-        return config
-    saved = cli.load(PretrainConfig, resume_from / CONFIG).model
-    if type(saved) is not type(config.model):
-        return config  # what differs is more than the contract; restoring says so
-    before, now = ({"processor": encode(model.processor)} for model in (saved, config.model))
-    found = find_differences(before, now)
-    named = [name for name in config.override_contract if not name.startswith("conventions.")]
-    refuse_differences(found, "this run", named)
-    return replace(config, model=replace(config.model, processor=saved.processor)) if found else config
 
 
 def summarise(config: PretrainConfig, dist: DistState, result: TrainingResult) -> None:
@@ -213,28 +196,15 @@ def _agreed(decide: Callable[[], Decision], dist: DistState) -> Decision:
     return decision
 
 
-def _get_model(config: PretrainConfig, resume_from: Path | None) -> BaseModel:
+def _get_model(config: PretrainConfig, resume_from: Path | None, begin_with: Path | None) -> BaseModel:
     if resume_from is not None:
         with _about("resume"):
             return build_model(config.model, resume_from, config.seed)
     model = get_model(config.model, seed=config.seed)
-    if config.pretrained_checkpoint is not None:
+    if begin_with is not None:
         with _about("pretrained_checkpoint"):
-            _load_pretrained(model, config.pretrained_checkpoint)
+            load_pretrained(model, begin_with)
     return model
-
-
-def _load_pretrained(model: BaseModel, path: Path) -> None:
-    """Weights of the module groups that a run or checkpoint holds, be it of this toolkit or of Prismatic."""
-    from vla.models.weights.prismatic import find_prismatic_run, is_prismatic_run, load_prismatic
-
-    if is_prismatic_run(path):
-        source = find_prismatic_run(path).checkpoint
-        groups = load_prismatic(model, source)
-    else:
-        source = find_checkpoint(path, prefer="best")
-        groups = load_weights(model, source)
-    overwatch.info(f"weights of {', '.join(groups)} from {source}")
 
 
 @contextmanager

@@ -7,9 +7,10 @@ from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
 from vla.conf.stage import Stage
 from vla.errors import UserError
+from vla.models.base import BaseModel
 from vla.overwatch import initialize_overwatch
-from vla.training.checkpoint import CONFIG
-from vla.training.checkpoint_store import CheckpointStore
+from vla.training.checkpoint import CONFIG, load_weights
+from vla.training.checkpoint_store import CheckpointStore, find_checkpoint
 
 overwatch = initialize_overwatch(__name__)
 
@@ -69,3 +70,31 @@ def _runs(root: Path, head: str, tail: str) -> list[Path]:
         return []
     names = [path for path in root.iterdir() if path.name.startswith(head) and path.name.endswith(tail)]
     return [path for path in names if CheckpointStore(path).newest() is not None]
+
+
+def find_pretrained(path: Path) -> Path:
+    """The checkpoint that `pretrained_checkpoint` means: `path` itself if it is a run folder as Prismatic writes it,
+    else the best or last checkpoint of a run, or the checkpoint itself, all of whose files have been read.
+
+    Raises:
+        UserError: there is no whole checkpoint.
+    """
+    from vla.models.weights.prismatic import is_prismatic_run
+
+    return path if is_prismatic_run(path) else find_checkpoint(path, prefer="best")
+
+
+def load_pretrained(model: BaseModel, source: Path) -> None:
+    """Load the weights of the module groups that `source` holds, which `find_pretrained` has found.
+
+    Raises:
+        UserError: they don't fit; one line with a tensor's name.
+    """
+    from vla.models.weights.prismatic import find_prismatic_run, is_prismatic_run, load_prismatic
+
+    if is_prismatic_run(source):
+        source = find_prismatic_run(source).checkpoint
+        groups = load_prismatic(model, source)
+    else:
+        groups = load_weights(model, source)
+    overwatch.info(f"weights of {', '.join(groups)} from {source}")

@@ -40,6 +40,7 @@ class Served:
         unnorm_keys: names of the training data that a client may give; empty: any.
         images: seen | stored, see `ServeConfig`.
         gripper: signed | unit, see `ServeConfig`.
+        may_differ: dotted names of what clients may mean otherwise.
         max_request_bytes: of one message.
     """
 
@@ -50,6 +51,7 @@ class Served:
     images: str = "seen"
     gripper: str = "signed"
     max_request_bytes: int = 2**24
+    may_differ: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, policy: ActingPolicy, config: ServeConfig) -> Served:
@@ -58,7 +60,8 @@ class Served:
         contract, keys = _baseline_contract(policy.chunk_size), _ANY
         if isinstance(policy, Policy):
             contract, keys = policy.processor.contract(), _unnorm_keys(policy, config.unnorm_key)
-        return cls(policy.name, policy.fingerprint, contract, keys, config.images, config.gripper, size)
+        turns, differ = (config.images, config.gripper), config.override_contract
+        return cls(policy.name, policy.fingerprint, contract, keys, *turns, size, differ)
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -100,7 +103,8 @@ class Served:
         """
         if not isinstance(stated, Mapping):
             raise ContractError(f"contract: must be an object, got {type(stated).__name__}")
-        found = list(differences(stated, self.contract | {"images": self.images, "gripper": self.gripper}))
+        everything = self.contract | {"images": self.images, "gripper": self.gripper}
+        found = [text for name, text in differences(stated, everything) if name not in self.may_differ]
         if found:
             more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
             raise ContractError(f"contract: {'; '.join(found[:_SHOWN])}{more}")
@@ -129,18 +133,20 @@ class Served:
         return bool(self.contract["conventions"]["camera_orientation"] == "bottom_up")
 
 
-def differences(stated: Mapping[Any, Any], served: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """What `stated` has otherwise than `served`, field by field."""
+def differences(
+    stated: Mapping[Any, Any], served: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, str]]:  # fmt: skip
+    """What `stated` has otherwise than `served`: the field's dotted name, and the difference in words."""
     for key, theirs in stated.items():
         name = f"{prefix}{one_line(key)[:60]}"
         if key not in served:
-            yield f"{name} is not known here"
+            yield name, f"{name} is not known here"
             continue
         ours = served[key]
         if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
             yield from differences(theirs, ours, f"{name}.")
         elif _plain(theirs) != _plain(ours):
-            yield f"{name} is {_short(ours)} here, {_short(theirs)} in the client"
+            yield name, f"{name} is {_short(ours)} here, {_short(theirs)} in the client"
 
 
 def _plain(value: Any) -> Any:
