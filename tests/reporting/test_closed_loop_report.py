@@ -79,6 +79,15 @@ def test_watcher_and_its_curves_are_shown(run_dir: Path) -> None:
     (folder / "watching").mkdir()
     (folder / "watching" / "nothing.png").write_bytes(b"curve")
     page = write_report(run_dir).read_text()
-    for text in ("&lt;uniad&gt;", "0.123457", "10.0 % false alarms", "5.0 % of 20", "blur:0.5", "0.988", "25.0 %"):
+    for text in (
+        "libero_object, watched",
+        "&lt;uniad&gt;",
+        "0.123457",
+        "10.0 % false alarms",
+        "5.0 % of 20",
+        "blur:0.5",
+        "0.988",
+        "25.0 %",
+    ):
         assert text in page, text
     assert '<img src="data:image/png;base64,Y3VydmU="' in page

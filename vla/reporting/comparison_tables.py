@@ -62,6 +62,7 @@ def _figures(record: RunRecord) -> Iterator[tuple[str, float]]:
     for section in read_sections(record.run_dir)[0]:
         results = section.results
         told = " (told another task's instruction)" if results["instructions"] == "shuffled" else ""
+        told += " (watched)" if "watching" in results else ""
         if results["overall"].get("rate") is not None:
             yield f"{results['suite']}: {_SUCCESS}{told}", float(results["overall"]["rate"])
     for name, value in record.evaluation.items():
