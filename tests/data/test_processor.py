@@ -55,6 +55,14 @@ class TestImages:
             expected = make(orientation=orientation).images(stored)
             assert torch.equal(make(top_down, orientation=orientation).images(stored.flip(-2)), expected)
 
+    def test_orientation_of_copies_that_were_turned(self, stored: torch.Tensor) -> None:
+        """LIBERO's pictures turned by 180 degrees, as copies for OpenVLA are: upright, but left is right."""
+        turned = replace(LIBERO_CONVENTIONS, camera_orientation="top_down_mirrored")
+        for orientation in ("upright", "rotate_180"):
+            expected = make(orientation=orientation).images(stored)
+            assert torch.equal(make(turned, orientation=orientation).images(stored.flip((-2, -1))), expected)
+        assert corners(make(turned).upright(stored.flip((-2, -1)).numpy())) == [10, 20, 30, 40]
+
     def test_upright_for_people(self, stored: torch.Tensor) -> None:
         for orientation in ("upright", "rotate_180", "raw"):
             processor = make(orientation=orientation)

@@ -33,8 +33,8 @@ watch-frames: frames of demonstrations, or of an evaluation's successes (--evalu
 anomaly detector that watches a policy learns from, and what its threshold comes from.
 download: LLaVA v1.5's captions, dialogues and images (--part align,coco,... for some of them; 100 GB in all), or
 LVIS-Instruct-4V's dialogues. What is there is left alone, and a transfer that broke goes on where it broke.
-doctor: what is in demonstrations of LIBERO's layout: counts, bad values, the gripper's and the pictures' conventions,
-each with what to do about it, and a contact sheet.
+doctor: what is in demonstrations of LIBERO's layout, LeRobot's or RLDS: counts, bad values, the gripper's and the
+pictures' conventions, each with what to do about it, and a contact sheet.
 mix: the annotation files of LLaVA without text-only rows, with LVIS-Instruct-4V, with LRV-Instruct, and with both.
 """
 

@@ -1,24 +1,20 @@
-"""Findings about counts, lengths and the values of actions and robot states."""
+"""Findings about the values of actions and robot states, after those about counts."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.conf.datasets import LiberoConfig
-from vla.data.conventions import LIBERO_CONVENTIONS
-from vla.data.datasets.episodes import Scan, kept_steps
-from vla.data.datasets.hdf5_index import scan
-from vla.data.datasets.libero_format import ACTION_DIM, PROPRIO
-from vla.data.inspection.raw import RawData, RawEpisode
-from vla.errors import UserError
+from vla.data.datasets.episodes import kept_steps
+from vla.data.datasets.libero_format import ACTION_DIM
+from vla.data.inspection import counts
+from vla.data.inspection.counts import listed
+from vla.data.inspection.raw import LIBERO, RawData, RawEpisode
 from vla.overwatch.findings import Finding
 
-COUNTS, VALUES = "Counts", "Actions and states"
-NAMES = LIBERO_CONVENTIONS.action_names
+VALUES = "Actions and states"
 _TINY = 1e-6  # a spread below it is rounding
 _FAR = 1.0  # how far beyond the 1st and 99th percentile, in their distance, a value is far out
 _MANY_NOOPS, _MANY_REPEATS = 0.05, 0.5
@@ -27,10 +23,7 @@ _SETTLE = 15  # steps that fingers need to move after a command
 
 def check(data: RawData) -> Iterator[Finding]:
     """All of them."""
-    yield from _counts(data)
-    yield _lengths(data)
-    yield from _instructions(data)
-    yield _success(data)
+    yield from counts.check(data)
     yield _finite(data)
     yield _constant(data)
     yield _range(data)
@@ -38,108 +31,6 @@ def check(data: RawData) -> Iterator[Finding]:
     yield gripper(data)
     yield _noops(data)
     yield _repeats(data)
-
-
-def listed(items: Sequence[str], most: int = 3) -> str:
-    """The first few, and how many more there are."""
-    more = len(items) - most
-    return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-# --- counts ---
-
-
-def read_as_training_does(data: RawData) -> Scan | str:
-    """What the dataset makes of the files, bad episodes left out; or the line that it fails with."""
-    common = [camera for camera in data.cameras if sum(camera in e.frames for e in data.episodes) > 1] or data.cameras
-    proprio = all(len(episode.states) == len(PROPRIO) for episode in data.episodes)
-    single = () if len(data.files) > 1 else (data.episodes[0].task,)
-    config = LiberoConfig(root=data.root, tasks=single, on_bad_episode="skip")
-    try:
-        return scan(config, tuple(common), proprio)
-    except UserError as error:
-        return str(error)
-
-
-def _counts(data: RawData) -> Iterator[Finding]:
-    rows = sum(len(episode.actions) for episode in data.episodes)
-    given = f"{len(data.episodes)} episodes, {rows:,} steps, {len(data.instructions)} tasks in {len(data.files)} files"
-    found = read_as_training_does(data)
-    if isinstance(found, str):
-        yield Finding("in and out", "broken", f"{given}; training reads none of them: {found}", "mend that", COUNTS)
-        return
-    samples = sum(len(episode.rows) for episode in found.episodes)
-    detail = f"{given}; training reads {len(found.episodes)} episodes, {samples:,} samples"
-    after = sum(episode.alignment == "after" for episode in found.episodes)
-    reason = f", since nothing was observed before the first action of {after} episodes" if after else ""
-    bad = [*data.unreadable, *found.skipped]
-    if bad:
-        advice = "record them again, or leave them out with --dataset.on_bad_episode skip"
-        yield Finding("in and out", "broken", f"{detail}; can't be used: {listed(bad)}", advice, COUNTS)
-    elif samples + after == rows:
-        yield Finding("in and out", "ok", detail + reason, section=COUNTS)
-    else:
-        advice = "steps before the attribute learn_from are left out on purpose"
-        yield Finding("in and out", "note", f"{detail}: {rows - samples:,} steps fewer", advice, COUNTS)
-    yield _claims(data)
-
-
-def _claims(data: RawData) -> Finding:
-    """What files say about themselves against what is in them."""
-    wrong = [
-        f"{e.label} says {e.num_samples} steps and has {len(e.actions)}"
-        for e in data.episodes
-        if e.num_samples not in (None, len(e.actions))
-    ]
-    number = Counter(episode.task for episode in data.episodes)
-    for task, attributes in data.attributes.items():
-        if "num_demos" in attributes and int(attributes["num_demos"]) != number[task]:
-            wrong.append(f"{task} says {int(attributes['num_demos'])} demonstrations and has {number[task]}")
-    if wrong:
-        advice = "a file may have been cut short: compare it with where it came from"
-        return Finding("claims", "warning", listed(wrong), advice, COUNTS)
-    return Finding("claims", "ok", "files say of themselves what is in them", section=COUNTS)
-
-
-def _lengths(data: RawData) -> Finding:
-    lengths = np.array([len(episode.actions) for episode in data.episodes])
-    middle = float(np.median(lengths))
-    detail = f"{lengths.min()} to {lengths.max()} steps, half of the episodes below {middle:.0f}"
-    odd = [
-        f"{e.label} ({len(e.actions)})" for e in data.episodes if not middle / 3 <= len(e.actions) <= 3 * middle
-    ]  # fmt: skip
-    if odd:
-        advice = "look at them: cut short, or with a long wait?"
-        return Finding("lengths", "warning", f"{detail}; far from that: {listed(odd)}", advice, COUNTS)
-    return Finding("lengths", "ok", detail, section=COUNTS)
-
-
-def _instructions(data: RawData) -> Iterator[Finding]:
-    per_task = Counter(episode.task for episode in data.episodes)
-    missing = [task for task, text in data.instructions.items() if not text]
-    if missing:
-        advice = "name the file after it, or write language_instruction into the attribute problem_info"
-        yield Finding("instructions", "broken", f"none in {listed(missing)}", advice, COUNTS)
-    again = [text for text, count in Counter(data.instructions.values()).items() if count > 1 and text]
-    if again:
-        advice = "fine where scenes differ; else the tasks can't be told apart"
-        yield Finding("instructions", "note", f"several files are told {listed(again, 2)!r}", advice, COUNTS)
-    if not missing and not again:
-        fewest, most = min(per_task.values()), max(per_task.values())
-        spread = f"{fewest}{f' to {most}' if most > fewest else ''} episodes each"
-        yield Finding("instructions", "ok", f"{len(per_task)} different ones, {spread}", section=COUNTS)
-
-
-def _success(data: RawData) -> Finding:
-    rewards = [episode.reward for episode in data.episodes if episode.reward is not None]
-    if not rewards:
-        return Finding("success", "note", "no rewards are stored: nobody knows which episodes succeed", "", COUNTS)
-    good = sum(reward > 0 for reward in rewards)
-    detail = f"{good} of {len(rewards)} episodes end with a reward"
-    if good < len(rewards):
-        bad = [e.label for e in data.episodes if e.reward is not None and e.reward <= 0]
-        return Finding("success", "warning", f"{detail}; without: {listed(bad)}", "leave failures out", COUNTS)
-    return Finding("success", "ok", detail, section=COUNTS)
 
 
 # --- values ---
@@ -161,8 +52,10 @@ def _finite(data: RawData) -> Finding:
 def _columns(data: RawData) -> list[tuple[str, NDArray[np.float64]]]:
     """Names and finite values of every dimension of the actions and states, but the gripper's command."""
     actions = data.actions()
-    found = [(f"action {name}", actions[:, i]) for i, name in enumerate(NAMES[: actions.shape[1]]) if name != "gripper"]
-    for key in PROPRIO:
+    names = data.action_names[: actions.shape[1]]
+    last = "gripper" if data.layout == LIBERO else names[-1]  # in other layouts whatever it is called
+    found = [(f"action {name}", actions[:, i]) for i, name in enumerate(names) if name != last]
+    for key in dict.fromkeys(key for episode in data.episodes for key in episode.states):
         parts = [episode.states[key] for episode in data.episodes if key in episode.states]
         widths = {part.shape[1:] for part in parts}
         if len(widths) == 1 and len(next(iter(widths))) == 1:
@@ -181,12 +74,14 @@ def _constant(data: RawData) -> Finding:
 
 def _range(data: RawData) -> Finding:
     actions = data.actions()
+    if data.layout != LIBERO:
+        return _plain_range(data, actions)
     if actions.shape[1] != ACTION_DIM:
         advice = "LIBERO's are x, y, z, three rotations, gripper; other layouts need a dataset of their own"
         return Finding("range", "broken", f"actions have {actions.shape[1]} dimensions, not 7", advice, VALUES)
     finite = np.where(np.isfinite(actions), actions, 0.0)
     low, high = finite.min(axis=0), finite.max(axis=0)
-    detail = ", ".join(f"{name} {a:.2g} to {b:.2g}" for name, a, b in zip(NAMES, low, high, strict=True))
+    detail = ", ".join(f"{name} {a:.2g} to {b:.2g}" for name, a, b in zip(data.action_names, low, high, strict=True))
     if max(-low.min(), high.max()) > 1 + _TINY:
         advice = "the simulator's controller clips them to [-1, 1]: are these metres, or absolute positions?"
         return Finding("range", "warning", detail, advice, VALUES)
@@ -194,6 +89,15 @@ def _range(data: RawData) -> Finding:
         advice = "1.0 stands for 5 cm: are these metres? They would have to be divided by 0.05"
         return Finding("range", "warning", detail, advice, VALUES)
     return Finding("range", "ok", detail, section=VALUES)
+
+
+def _plain_range(data: RawData, actions: NDArray[np.float64]) -> Finding:
+    """Of data of which nobody knows what its numbers should be."""
+    finite = np.where(np.isfinite(actions), actions, 0.0)
+    low, high = finite.min(axis=0), finite.max(axis=0)
+    shown = [f"{n} {a:.2g} to {b:.2g}" for n, a, b in zip(data.action_names, low, high, strict=False)]
+    advice = "state their units, what they are relative to and the rotation's form: --dataset.conventions"
+    return Finding("range", "note", listed(shown, 16), advice, VALUES)
 
 
 def _tails(data: RawData) -> Finding:
@@ -209,7 +113,7 @@ def _tails(data: RawData) -> Finding:
         if beyond > max(_FAR * width, _TINY):
             times = f"{beyond / width:.1f} times" if width > _TINY else "infinitely many times"
             far.append(f"{name.removeprefix('action ')} by {times} their distance")
-    detail = f"{np.mean(outside):.1%} of the values of an action's six motions lie outside of their q01 to q99"
+    detail = f"{np.mean(outside):.1%} of the values of an action's motions lie outside of their q01 to q99"
     if far:
         advice = (
             "they are clipped by --model.processor.normalization bounds_q99; bounds keeps them, and shrinks the rest"
@@ -228,6 +132,8 @@ def gripper(data: RawData) -> Finding:
     shown = ", ".join(f"{value:g}" for value in values[:4]) + (", ..." if len(values) > 4 else "")
     evidence = [item for episode in data.episodes for item in _finger_moves(episode)]
     detail = f"commands {shown}"
+    if data.layout != LIBERO:
+        return _stated_gripper(data, detail, evidence)
     if len(values) == 1:
         return Finding("gripper", "warning", f"{detail}: it never moves", "is it the right column?", VALUES)
     closes_when_higher = sum(move < 0 for move in evidence)
@@ -244,6 +150,23 @@ def gripper(data: RawData) -> Finding:
     if values.min() >= 0:
         return Finding("gripper", "warning", detail, "LIBERO's are -1 and +1: store 2 x value - 1", VALUES)
     return Finding("gripper", "ok", detail, section=VALUES)
+
+
+def _stated_gripper(data: RawData, detail: str, evidence: list[float]) -> Finding:
+    """Of data whose convention has to be stated: what the fingers say about it."""
+    commands = np.concatenate([episode.actions[:, -1] for episode in data.episodes])
+    low, high = np.nanmin(commands), np.nanmax(commands)
+    detail = f"the last dimension of actions, '{data.action_names[-1]}': {detail}"
+    share = sum(move < 0 for move in evidence) / len(evidence) if evidence else 0.5
+    if low == high:
+        return Finding("gripper", "warning", f"{detail}: it never moves", "is it the right column?", VALUES)
+    if max(share, 1 - share) < 0.8:
+        advice = "look at the contact sheet, and state --dataset.conventions.gripper_open and gripper_closed"
+        return Finding("gripper", "note", f"{detail}; what closes can't be told from the state", advice, VALUES)
+    is_open, closed = (low, high) if share > 0.5 else (high, low)
+    detail += f"; the {'higher' if share > 0.5 else 'lower'} one closes (the fingers of the state moved so)"
+    advice = f"--dataset.conventions.gripper_open {is_open:g} --dataset.conventions.gripper_closed {closed:g}"
+    return Finding("gripper", "ok", detail, advice, VALUES)
 
 
 def _finger_moves(episode: RawEpisode) -> Iterator[float]:
@@ -290,6 +213,6 @@ def _repeats(data: RawData) -> Finding:
         advice = "keep one of each: held-out episodes that were trained on say nothing"
         return Finding("duplicates", "warning", f"the same actions: {listed(twice)}; {detail}", advice, VALUES)
     if same > _MANY_REPEATS * steps:
-        advice = "was it recorded at a lower rate than it is stored at? LIBERO's is 20 Hz"
+        advice = "was it recorded at a lower rate than it is stored at?"
         return Finding("duplicates", "warning", detail, advice, VALUES)
     return Finding("duplicates", "ok", f"no episode twice; {detail}", section=VALUES)

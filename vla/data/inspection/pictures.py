@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.inspection.numbers import listed
-from vla.data.inspection.raw import RawData, RawEpisode, read_frames
+from vla.data.errors import BadData
+from vla.data.inspection.counts import listed
+from vla.data.inspection.raw import LIBERO, RawData, RawEpisode, read_frames
 from vla.overwatch.findings import Finding
 
 SECTION = "Pictures"
@@ -45,8 +46,26 @@ class Orientation:
 def check(data: RawData, most: int) -> tuple[list[Finding], Orientation | None]:
     """Findings about the pictures of at most `most` episodes, and the orientation if it can be told."""
     chosen = spread(data.episodes, most)
+    broken = unreadable(chosen)
+    chosen = [episode for episode in chosen if episode not in broken]
     orientation = guess_orientation(chosen)
-    return [_sizes(data), *_contents(chosen), _orientation(orientation, data)], orientation
+    found = [_sizes(data), *_contents(chosen), _orientation(orientation, data)]
+    if broken:
+        advice = "the files are damaged: fetch them again, or leave these episodes out"
+        found.insert(1, Finding("reading", "broken", listed(list(broken.values()), 2), advice, SECTION))
+    return found, orientation
+
+
+def unreadable(episodes: list[RawEpisode]) -> dict[RawEpisode, str]:
+    """Episodes whose pictures can't be decoded, and why. LIBERO's layout was checked when it was read."""
+    found = {}
+    for episode in episodes:
+        try:
+            for camera in episode.frames if episode.source is not None else ():
+                read_frames(episode, camera)
+        except BadData as error:
+            found[episode] = str(error)
+    return found
 
 
 def spread(episodes: list[RawEpisode], most: int) -> list[RawEpisode]:
@@ -57,7 +76,9 @@ def spread(episodes: list[RawEpisode], most: int) -> list[RawEpisode]:
 
 def _sizes(data: RawData) -> Finding:
     if not data.cameras:
-        return Finding("cameras", "broken", "no obs/<camera>_rgb in any episode", "policies need to see", SECTION)
+        return Finding(
+            "cameras", "broken", "no obs/<camera>_rgb or other pictures in any episode", "policies need to see", SECTION
+        )
     shapes = {camera: {e.frames[camera][1:3] for e in data.episodes if camera in e.frames} for camera in data.cameras}
     detail = "; ".join(
         f"{camera} {' and '.join('x'.join(map(str, size)) for size in sorted(sizes))}"
@@ -94,6 +115,8 @@ def _contents(episodes: list[RawEpisode]) -> Iterator[Finding]:
         yield Finding("empty", "warning", f"black or of one colour: {listed(empty)}; {looked}", advice, SECTION)
     else:
         yield Finding("empty", "ok", f"none is black or of one colour; {looked}", section=SECTION)
+    if not any("ee_pos" in episode.states for episode in episodes):
+        return
     if frozen:
         advice = "the camera is slower than the robot: what is seen is old"
         yield Finding("frozen", "warning", f"the hand moves, the picture doesn't: {listed(frozen)}", advice, SECTION)
@@ -150,6 +173,12 @@ def _motion(episode: RawEpisode) -> tuple[NDArray[np.float64], NDArray[np.float6
 def _orientation(guess: Orientation | None, data: RawData) -> Finding:
     said = {str(item.get("macros_image_convention", "")) for item in data.attributes.values()} - {""}
     claim = f"; the files say {', '.join(sorted(said))}" if said else ""
+    if data.layout != LIBERO:
+        advice = (
+            "look at the contact sheet, which shows them as they are stored, and state "
+            "--dataset.conventions.camera_orientation: is left left, and up up?"
+        )
+        return Finding("orientation", "note", "no file says which way up pictures are stored", advice, SECTION)
     if guess is None:
         advice = "look at the contact sheet, which shows them as they are stored; LIBERO's are upside down"
         return Finding("orientation", "note", f"can't be told from the pictures{claim}", advice, SECTION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from vla.data.conventions import LIBERO_CONVENTIONS
+from vla.data.datasets.episodes import FrameSource, Scan
 from vla.data.datasets.hdf5_index import HDF5_ERRORS, find_files
 from vla.data.datasets.hdf5_links import check_inside, leads_out
 from vla.data.datasets.libero_format import CAMERA_SUFFIX, PROPRIO, demo_names, instruction_of, task_name
 from vla.data.errors import one_line
 from vla.errors import UserError
 
+LIBERO = "LIBERO"
 _READ = ["actions", "rewards", *(f"obs/{key}" for key in PROPRIO)]  # of a demonstration, besides its pictures
 
 
@@ -27,10 +31,11 @@ class RawEpisode:
     demo: str
     task: str
     actions: NDArray[np.float64]  # [T, A]
-    states: dict[str, NDArray[np.float64]]  # of obs/: ee_pos [T, 3], ee_ori [T, 3], gripper_states [T, 2]; if there
+    states: dict[str, NDArray[np.float64]]  # [T, D]; in LIBERO's layout ee_pos, ee_ori, gripper_states, if there
     frames: dict[str, tuple[int, ...]]  # camera -> shape [T, H, W, 3] of its pictures
     num_samples: int | None  # what the demonstration says about itself
     reward: float | None  # of its last step
+    source: FrameSource | None = None  # of its pictures; None: they lie in a file of LIBERO's layout
 
     @property
     def label(self) -> str:
@@ -48,6 +53,10 @@ class RawData:
     instructions: dict[str, str] = field(default_factory=dict)  # by task
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the group `data`, by task
     unreadable: list[str] = field(default_factory=list)  # a line each
+    action_names: tuple[str, ...] = LIBERO_CONVENTIONS.action_names
+    layout: str = LIBERO
+    read_as_training: Callable[[], Scan] | None = None  # of other layouts; it raises UserError
+    claims: list[str] = field(default_factory=list)  # what a description says wrongly, a line each
 
     @property
     def cameras(self) -> list[str]:
@@ -77,7 +86,8 @@ def read_raw(path: Path) -> RawData:
         files = find_files(path, ()) if path.is_dir() else [path]
     except UserError:
         raise UserError(
-            f"path: must hold demonstrations in LIBERO's layout (*.hdf5 with data/demo_<i>), found no *.hdf5 in {path}"
+            "path: must hold demonstrations in LIBERO's layout (*.hdf5 with data/demo_<i>), LeRobot's (meta/info.json) "
+            f"or RLDS (features.json), found no *.hdf5 in {path}"
         ) from None
     data = RawData(path if path.is_dir() else path.parent, files)
     for file in files:
@@ -126,7 +136,16 @@ def _read_demo(path: Path, task: str, name: str, group: h5py.Group) -> RawEpisod
 
 
 def read_frames(episode: RawEpisode, camera: str) -> NDArray[np.uint8]:
-    """The pictures [T, H, W, 3] of a camera, as stored."""
+    """The pictures [T, H, W, 3] of a camera, as stored.
+
+    Raises:
+        BadEpisode: they can't be read.
+    """
+    if episode.source is not None:
+        pictures = np.empty(episode.frames[camera], dtype=np.uint8)
+        file = episode.path.relative_to(episode.source.root).as_posix()
+        episode.source.read(file, episode.demo, camera, range(len(pictures)), pictures)
+        return pictures
     with h5py.File(episode.path, "r") as file:
         frames: NDArray[np.uint8] = file[f"data/{episode.demo}/obs/{camera}{CAMERA_SUFFIX}"][()]
     return frames

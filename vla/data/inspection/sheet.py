@@ -25,18 +25,15 @@ def write_sheet(data: RawData, orientation: Orientation | None, path: Path) -> P
     Raises:
         OSError: it can't be written.
     """
-    first: dict[str, RawEpisode] = {}
-    for episode in data.episodes:
-        if episode.frames:
-            first.setdefault(episode.task, episode)
-    shown = list(first.items())[:_MOST_TASKS]
+    tasks = {episode.task for episode in data.episodes if episode.frames}
+    shown = [(episode.task, episode) for episode in first_of_tasks(data)]
     strips = [_strip(episode, orientation) for _, episode in shown]
     width = max((strip.width for strip in strips), default=640) + 2 * _MARGIN
     rows = [_HEAD + strip.height + _CAPTION for strip in strips]
     sheet = Image.new("RGB", (width, 2 * _MARGIN + 56 + sum(rows)), _PAGE)
     draw = ImageDraw.Draw(sheet)
     _text(draw, (_MARGIN, _MARGIN), data.root.resolve().name or str(data.root), _INK, 20, bold=True)
-    _text(draw, (_MARGIN, _MARGIN + 27), _subtitle(data, orientation, len(first)), _MUTED, 14)
+    _text(draw, (_MARGIN, _MARGIN + 27), _subtitle(data, orientation, len(tasks)), _MUTED, 14)
     top = _MARGIN + 56
     for (task, episode), strip, height in zip(shown, strips, rows, strict=True):
         draw.line((_MARGIN, top, width - _MARGIN, top), _LINE)
@@ -51,6 +48,15 @@ def write_sheet(data: RawData, orientation: Orientation | None, path: Path) -> P
     sheet.save(beside, "PNG", optimize=True)
     os.replace(beside, path)
     return path
+
+
+def first_of_tasks(data: RawData) -> list[RawEpisode]:
+    """The episodes that are shown."""
+    first: dict[str, RawEpisode] = {}
+    for episode in data.episodes:
+        if episode.frames:
+            first.setdefault(episode.task, episode)
+    return list(first.values())[:_MOST_TASKS]
 
 
 def gripper_line(episode: RawEpisode) -> str:

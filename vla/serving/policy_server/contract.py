@@ -12,7 +12,7 @@ import vla
 from vla.conf.errors import one_line
 from vla.conf.models.base import ProcessorConfig
 from vla.conf.serving import ServeConfig
-from vla.data.conventions import LIBERO_CONVENTIONS
+from vla.data.conventions import LIBERO_CONVENTIONS, flips
 from vla.data.dataset_statistics import parse_dataset_statistics
 from vla.errors import UserError
 from vla.models.weights.openvla import is_openvla_folder, open_openvla
@@ -111,14 +111,16 @@ class Served:
 
     def flip(self, images: np.ndarray) -> np.ndarray:
         """Images [..., H, W, 3] as clients send them to stored ones, or back."""
-        orientation = "raw" if self.images == "stored" else self.contract["config"]["orientation"]
-        if orientation != "raw" and self.bottom_up:
-            images = images[..., ::-1, :, :]
-        return images[..., ::-1, :] if orientation == "rotate_180" else images
+        return self._turned(images, "raw" if self.images == "stored" else self.contract["config"]["orientation"])
 
     def upright(self, images: np.ndarray) -> np.ndarray:
         """Stored images [..., H, W, 3] the way people see the scene."""
-        return images[..., ::-1, :, :] if self.bottom_up else images
+        return self._turned(images, "upright")
+
+    def _turned(self, images: np.ndarray, orientation: str) -> np.ndarray:
+        rows, columns = flips(self.contract["conventions"]["camera_orientation"], orientation)
+        images = images[..., ::-1, :, :] if rows else images
+        return images[..., ::-1, :] if columns else images
 
     def actions(self, actions: np.ndarray) -> np.ndarray:
         """Actions [..., A] of the policy, the gripper -1 for open, as clients get them."""
