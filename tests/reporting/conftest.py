@@ -36,7 +36,8 @@ def _metrics(num_steps: int, every: int) -> list[dict]:
                 "train/learning_rate": 1e-3 * min(fraction / 0.05, 0.5 + 0.5 * np.cos(np.pi * fraction)),
                 "train/grad_norm": 1.5 * np.exp(-2 * fraction) + rng.gamma(2, 0.1),
                 "train/samples_per_second": 31 + rng.normal(), "train/data_wait": abs(rng.normal()) * 0.02,
-                "train/step_time": 0.5 + rng.gamma(2, 0.01),
+                "train/step_time": 0.5 + rng.gamma(2, 0.01), "train/memory_gib": 61.25, "train/mfu": 0.431,
+                "training_stats/avg_tokens_per_second": 18234.0,
             }
         )  # fmt: skip
         if step % (num_steps // 4) == 0:

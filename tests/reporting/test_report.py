@@ -44,7 +44,10 @@ def test_report_is_complete(run_dir: Path) -> None:
     page = write_report(run_dir).read_text()
     for text in ("a-run", "vggt-tiny · libero-mini · full-finetune", "Loss", "Learning rate", "Gradient norm"):
         assert text in page
-    for text in ("vision_backbone", "frozen", "trainable", "waiting for data", "95th percentile", "2.13.0"):
+    for text in (
+        "vision_backbone", "frozen", "trainable", "waiting for data", "95th percentile", "2.13.0", "61.2 GiB", "43.1%",
+        "18,234 tokens/s", "Model FLOPs utilisation",
+    ):  # fmt: skip
         assert text in page
     for name in ("x", "y", "z", "rotation x", "rotation y", "rotation z", "gripper"):
         assert f"{name} (" in page

@@ -20,7 +20,10 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _MAX_FRAMES = 6  # moments of the episode that are shown
 _MAX_EXTRA = 24  # further logged values that get a figure
 _LATE = ("questions/", "lmms_eval/")  # of checkpoints that were evaluated in the background
-_SHOWN = {"loss", "learning_rate", "grad_norm", "samples_per_second", "data_wait", "step_time", "time", "save_time"}
+_SHOWN = {
+    "loss", "learning_rate", "grad_norm", "samples_per_second", "data_wait", "step_time", "time", "save_time",
+    "memory_gib", "mfu",
+}  # fmt: skip
 
 
 def write_report(run_dir: Path) -> Path:
@@ -98,11 +101,18 @@ def _curves(history: History) -> list[Markup]:
         plots.append(
             figures.curve("Throughput", [Line("throughput", rate)], unit="samples per second", log=False, zero=True)
         )
-    if wait := history.get("train/data_wait"):
-        percent = type(wait)(wait.steps, wait.values * 100)
-        plots.append(
-            figures.curve("Waiting for data", [Line("waiting", percent)], unit="% of the step", log=False, zero=True)
-        )
+    if tokens := history.get("training_stats/avg_tokens_per_second"):
+        plots.append(figures.curve("Tokens", [Line("tokens", tokens)], unit="tokens per second", log=False, zero=True))
+    shares = (
+        ("train/data_wait", "Waiting for data", "% of the step"),
+        ("train/mfu", "Model FLOPs utilisation", "% of the peak"),
+    )
+    for key, title, unit in shares:
+        if share := history.get(key):
+            percent = type(share)(share.steps, share.values * 100)
+            plots.append(figures.curve(title, [Line(title.lower(), percent)], unit=unit, log=False, zero=True))
+    if memory := history.get("train/memory_gib"):
+        plots.append(figures.curve("Memory", [Line("memory", memory)], unit="GiB", log=False, zero=True))
     return plots
 
 

@@ -156,9 +156,18 @@ def _step_facts(record: RunRecord) -> list[Fact]:
     rate = history.get("train/samples_per_second")
     if rate is not None and rate.mean is not None:
         facts.append(Fact("throughput", f"{_time_average(rate, seconds):.3g} samples/s"))
+    tokens = history.get("training_stats/avg_tokens_per_second")
+    if tokens is not None and tokens.mean is not None:
+        facts.append(Fact("tokens", f"{_time_average(tokens, seconds):,.0f} tokens/s"))
     wait = history.get("train/data_wait")
     if wait is not None and wait.mean is not None:
         facts.append(Fact("waiting for data", f"{_time_average(wait, seconds):.1%}", "of the time of the steps"))
+    used = history.get("train/mfu")
+    if used is not None and used.mean is not None:
+        facts.append(Fact("model FLOPs utilisation", f"{_time_average(used, seconds):.1%}", "of the device's peak"))
+    memory = history.get("train/memory_gib")
+    if memory is not None and len(memory.finite):
+        facts.append(Fact("memory at most", f"{memory.finite.values.max():.3g} GiB", "of one process"))
     return facts
 
 
