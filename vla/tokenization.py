@@ -60,7 +60,7 @@ def get_tokenizer(source: str, field: str = "model.llm.tokenizer") -> Any:
     try:
         path = Path(source).expanduser()
         if path.suffix == ".gguf":
-            return deepcopy(_from_gguf(path, path.stat().st_mtime_ns))  # callers add tokens to theirs
+            return _read_gguf(path)
         if path.is_dir():
             return _as_written(path) or AutoTokenizer.from_pretrained(str(path))
         tokenizer = AutoTokenizer.from_pretrained(source)  # brings the files into the cache
@@ -124,6 +124,22 @@ def marks_words(tokenizer: Any) -> bool:
     """
     ids = tokenizer("x", add_special_tokens=False)["input_ids"]
     return str(tokenizer.convert_ids_to_tokens(ids)[0]).startswith(_SPACE_MARK)
+
+
+def _read_gguf(path: Path) -> Any:
+    """A copy of the tokenizer in a GGUF file: callers add tokens to theirs.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it can't be read, for whatever reason its reader stumbles over.
+    """
+    changed = path.stat().st_mtime_ns
+    try:
+        return deepcopy(_from_gguf(path, changed))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 @lru_cache(maxsize=2)

@@ -22,9 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vla.conf.errors import UserError
+from vla.conf.errors import ConfigError, UserError, one_line
 from vla.conf.import_uniad import UniADConfigImport
+from vla.conf.reading import to_plain
 from vla.conf.registry import suggest
+from vla.conf.yaml_text import load_file
 
 PARTS = {
     "models.backbones.efficientnet_b4": "efficientnet-b4",
@@ -37,6 +39,7 @@ METRICS = {
     "mean_mean_auc": "eval/image_auroc_mean", "mean_std_auc": "eval/image_auroc_std",
 }  # fmt: skip
 _IGNORED = ("version", "port")
+_MOST_STEPS = 10_000  # of a schedule
 _SECTIONS = ("dataset", "trainer", "net", "criterion", "saver", "evaluator", "frozen_layers", "random_seed")
 _DATASET = ("type", "image_reader", "train", "test", "input_size", "pixel_mean", "pixel_std", "batch_size", "workers")
 
@@ -55,21 +58,23 @@ def import_config(path: Path) -> Imported:
     Raises:
         UserError: it is none, or asks for something that this toolkit has not; one line that names the field.
     """
-    import yaml
     from easydict import EasyDict
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"input: {path} can't be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not {"dataset", "trainer", "net"} <= set(content):
+        content = to_plain(load_file(path))
+    except ConfigError as error:
+        raise UserError(f"input: {path} can't be read: {error.problem}") from error
+    if not {"dataset", "trainer", "net"} <= set(content):
         raise UserError(f"input: {path} is no configuration of UniAD (dataset, trainer and net are in one)")
-    published = EasyDict(content)
     try:
-        return _Importer(published, path.parent).run()
+        return _Importer(EasyDict(content), path.parent).run()
+    except UserError:
+        raise
     except (AttributeError, KeyError) as error:
         missing = error.name if isinstance(error, AttributeError) else error.args[0]
-        raise UserError(f"input: {path} has no {missing}") from error
+        raise UserError(f"input: {path} has no {one_line(missing)}") from error
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
+        raise UserError(f"input: {path} has a value of another kind than UniAD's ({one_line(error)})") from error
 
 
 def write_config(config: UniADConfigImport) -> int:
@@ -228,7 +233,10 @@ class _Importer:
         epochs, scheduler = int(self.published.trainer.max_epoch), self.published.trainer.lr_scheduler
         kwargs = scheduler.get("kwargs", {})
         if scheduler.type == "StepLR":
-            milestones = list(range(int(kwargs.step_size), epochs, int(kwargs.step_size)))
+            steps = range(int(kwargs.step_size), epochs, int(kwargs.step_size))
+            if len(steps) > _MOST_STEPS:
+                raise UserError(f"trainer.lr_scheduler: must have at most {_MOST_STEPS} steps, got {len(steps)}")
+            milestones = list(steps)
         elif scheduler.type == "MultiStepLR":
             milestones = [int(epoch) for epoch in kwargs.milestones]
         else:

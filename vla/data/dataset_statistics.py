@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from vla.conf.json_files import read_json
 from vla.data.statistics import ArrayStatistics, Statistics
 from vla.errors import UserError
 
@@ -42,10 +43,7 @@ def read_dataset_statistics(path: Path, unnorm_key: str | None = None) -> Datase
         UserError: there is no such file, it isn't one, or the dataset is not in it.
     """
     path = path / STATISTICS_FILE if path.is_dir() else path
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: can't be read as {STATISTICS_FILE} ({error})") from error
+    content = read_json(path)
     return parse_dataset_statistics(content, unnorm_key, str(path))
 
 
@@ -70,7 +68,7 @@ def parse_dataset_statistics(content: Any, unnorm_key: str | None, source: str) 
                 found[ours] = ArrayStatistics.from_dict({**entry[theirs], "count": count})
         found["actions"] = _from_published(found["actions"])
         return DatasetStatistics(name, found, int(entry.get("num_trajectories", 0)))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{source}: the statistics of '{name}' are incomplete or no numbers ({error})") from error
 
 

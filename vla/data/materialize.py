@@ -1,10 +1,10 @@
 """The factories of datasets and processors."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vla.conf.datasets import DatasetConfig
+from vla.conf.json_files import read_json_object
 from vla.conf.models import ModelConfig
 from vla.conf.registry import resolve_target
 from vla.conf.stage import Stage
@@ -55,13 +55,12 @@ def load_processor(folder: Path) -> Any:
         ValueError: it isn't one.
     """
     path = folder / PROCESSOR_FILE
-    try:
-        kind = json.loads(path.read_text(encoding="utf-8")).get("kind", _ACTION)
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not a processor file ({error})") from error
+    if not path.is_file():
+        raise FileNotFoundError(f"no {PROCESSOR_FILE} in {folder}")
+    kind = read_json_object(path).get("kind", _ACTION)
     kinds: dict[str, Any] = {
         _ACTION: Processor, ANOMALY: AnomalyProcessor, LANGUAGE: LanguageProcessor, VQA: VQAProcessor,
     }  # fmt: skip
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise UserError(f"{path}: not a processor file of this version (kind {kind!r})")
     return kinds[kind].load(folder)

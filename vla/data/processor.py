@@ -204,7 +204,7 @@ class Processor:
                 ProcessorConfig(**config), values["chunk_size"], statistics_from_dict(values["statistics"]),
                 Conventions.from_dict(values["conventions"]),
             )  # fmt: skip
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UserError(f"{path}: not a processor file ({error})") from error
         if processor.statistics_hash != values["statistics_hash"]:
             raise UserError(f"{path}: the statistics were changed after they were saved (hash differs)")

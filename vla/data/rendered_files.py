@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from vla.conf.json_files import read_json
 from vla.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -25,7 +26,7 @@ def claim_folder(root: Path, settings: dict[str, Any]) -> None:
     """
     path = root / MANIFEST
     if path.exists():
-        found = json.loads(path.read_text())
+        found = read_json(path)
         if found != settings:
             raise UserError(f"output: {root} was rendered with {found}, this is {settings}; take another folder")
     root.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """Where published weights are (a local path, the Hugging Face cache, the hub), found out before anything is built."""
 
-import json
 import os
 import socket
 import threading
@@ -162,8 +161,9 @@ def _cached_snapshot(name: str, files: tuple[str, ...]) -> Path | None:
 
 
 def _shards_complete(index: Path) -> bool:
-    shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    return all((index.parent / shard).is_file() for shard in shards)
+    from vla.models.weights.files import shard_names
+
+    return all((index.parent / shard).is_file() for shard in shard_names(index))
 
 
 def _probe_hub(name: str) -> str | None:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vla.conf.json_files import read_json_object
 from vla.conf.questions import QuestionsConfig
-from vla.training.checkpoint_files import read_json, write_json
+from vla.training.checkpoint_files import write_json
 from vla.training.evaluation_jobs import CHECKPOINT, REQUEST, Job
 from vla.training.evaluation_requests import QUESTIONS
 
@@ -30,7 +31,7 @@ def main(words: Sequence[str]) -> int:
     """
     folder, part = words
     job = Job(Path(folder), part)
-    request = read_json(job.folder / REQUEST)
+    request = read_json_object(job.folder / REQUEST)
     if request["niceness"] and hasattr(os, "nice"):
         os.nice(request["niceness"])
     answer: dict[str, Any] = {"global_step": request["global_step"]}

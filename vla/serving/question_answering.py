@@ -12,10 +12,13 @@ from typing import Any
 from PIL import Image
 from rich.progress import track
 
+from vla.conf.json_files import read_json
 from vla.conf.questions import QuestionsConfig
 from vla.conf.vqa_datasets import VQAConfig
+from vla.data.errors import one_line
+from vla.data.pictures import UNREADABLE
 from vla.data.vqa.hugging_face import open_tables
-from vla.data.vqa.images import UNREADABLE, open_image
+from vla.data.vqa.images import open_image
 from vla.data.vqa.sources import Tables
 from vla.errors import UserError
 from vla.evaluation.question_answering import (
@@ -110,15 +113,20 @@ def _read_folder(folder: Path, limit: int | None) -> list[Picture]:
             try:
                 pictures.append(Picture(open_image(item["images"][0]).convert("RGB"), asked))
             except UNREADABLE as error:
-                raise UserError(f"questions: {source.label(index)}: its picture can't be read ({error})") from error
+                raise UserError(
+                    f"questions: {source.label(index)}: its picture can't be read ({one_line(error)})"
+                ) from error
     return pictures
 
 
 def _read_file(path: Path, images: Path | None) -> list[Picture]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = read_json(path)
+    except UserError as error:
+        raise UserError(f"questions: {error}") from None
+    try:
         return [_picture(row, images or path.parent) for row in rows if "image" in row]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"questions: {path} can't be read ({type(error).__name__}: {error})") from error
 
 

@@ -15,7 +15,9 @@ from vla.conf.models import ModelConfig, PrismaticConfig
 from vla.conf.models.nanovlm import NanoVLMConfig
 from vla.conf.models.released import available_models
 from vla.conf.registry import available, choices_text
+from vla.data.errors import one_line
 from vla.data.language.processor import LanguageProcessor
+from vla.data.pictures import UNREADABLE
 from vla.errors import UserError
 from vla.models.vlms.generation import OnToken, Sampling
 from vla.models.vlms.prismatic import PrismaticVLM
@@ -159,8 +161,8 @@ def read_picture(picture: Picture) -> Image.Image:
     try:
         with Image.open(picture) as opened:
             return opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"image: {picture} can't be read ({error})") from error
+    except UNREADABLE as error:
+        raise UserError(f"image: {picture} can't be read ({one_line(error)})") from error
 
 
 def decode(tokenizer: Any, tokens: Sequence[int]) -> str:

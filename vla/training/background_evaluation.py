@@ -14,11 +14,12 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from vla.conf.json_files import read_json_object
 from vla.conf.pretrain import PretrainConfig
 from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
 from vla.overwatch.distributed import DistState, any_process
-from vla.training.checkpoint_files import MANIFEST, read_json, read_manifest, write_json
+from vla.training.checkpoint_files import MANIFEST, read_manifest, write_json
 from vla.training.checkpoint_store import CheckpointStore, step_of
 from vla.training.evaluation_jobs import CHECKPOINT, REQUEST, Job, Runner, get_runner
 from vla.training.evaluation_requests import make_request
@@ -194,7 +195,7 @@ class BackgroundEvaluation:
         failed: dict[str, str] = {}
         for job in jobs:
             try:
-                content = read_json(job.file("json"))
+                content = read_json_object(job.file("json"))
             except UserError as error:
                 content = {"error": str(error)}
             if "error" in content:
@@ -226,7 +227,7 @@ class BackgroundEvaluation:
 
     def _pass_on(self, folder: Path) -> None:
         """Hand what was found to the loop, unless it is logged."""
-        content = read_json(merged_file(folder))
+        content = read_json_object(merged_file(folder))
         metrics, step = content["results"], content["global_step"]
         if metrics and not metrics.keys() <= logged_keys(self._metrics_file, step):
             self._found.put(Finding(step, metrics))
@@ -258,7 +259,7 @@ def link_checkpoint(checkpoint: Path, target: Path) -> None:
 
 
 def _jobs(folder: Path) -> list[Job]:
-    request: dict[str, Any] = read_json(folder / REQUEST)
+    request: dict[str, Any] = read_json_object(folder / REQUEST)
     return [Job(folder, part) for part in request["parts"]]
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vla.conf import cli
+from vla.conf.json_files import read_json_object
 from vla.conf.pretrain import PretrainConfig
 from vla.data.contract import describe_differences, find_differences
 from vla.data.materialize import load_processor
@@ -20,7 +21,6 @@ from vla.overwatch.distributed import gather_objects
 from vla.training.checkpoint_files import (
     CheckpointWriter,
     one_line_errors,
-    read_json,
     read_manifest,
     read_tensors,
 )
@@ -150,7 +150,7 @@ def restore_checkpoint(strategy: "TrainStrategy", folder: Path) -> None:
 
 
 def _restore(strategy: "TrainStrategy", folder: Path) -> None:
-    manifest, shared = read_manifest(folder), read_json(folder / STATE)
+    manifest, shared = read_manifest(folder), read_json_object(folder / STATE)
     check_contract(load_processor(folder).contract(), strategy.feed.datasets.processor.contract())
     load_weights(strategy.model, folder, scatter=strategy.scatter)
     _restore_optimizer(strategy, read_tensors(folder / OPTIMIZER), shared["optimizer"])

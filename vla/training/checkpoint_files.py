@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import vla
+from vla.conf.json_files import read_json_object
 from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
 
@@ -186,21 +187,6 @@ def one_line_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: broken, or of another version ({' '.join(str(error).split())})") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        UserError: it can't be read, or is none.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: can't be read ({error})") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: must hold a JSON object")
-    return value
-
-
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a complete checkpoint. Contents of files are not read: see `verify_checkpoint`.
 
@@ -209,7 +195,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     if not (folder / MANIFEST).is_file():
         raise UserError(f"{folder}: not a complete checkpoint (no {MANIFEST})")
-    manifest = read_json(folder / MANIFEST)
+    manifest = read_json_object(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise UserError(f"{folder}: checkpoint format {manifest.get('format')}, this version reads {FORMAT}")
     with one_line_errors(folder / MANIFEST):

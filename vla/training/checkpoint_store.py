@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from vla.conf.json_files import read_json_object
 from vla.conf.pretrain import CheckpointConfig
 from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
 from vla.training.checkpoint_files import (
     TEMPORARY,
-    read_json,
     read_manifest,
     remove_checkpoint,
     verify_checkpoint,
@@ -76,7 +76,7 @@ class CheckpointStore:
 
     def _read_index(self) -> dict[str, Any]:
         try:
-            return read_json(self.folder / INDEX)
+            return read_json_object(self.folder / INDEX)
         except UserError:  # none yet
             return {}
 

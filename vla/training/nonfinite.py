@@ -12,10 +12,11 @@ from torch import Tensor
 
 from vla import batches
 from vla.batches import Batch
+from vla.conf.json_files import read_json_object
 from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
 from vla.overwatch.distributed import DistState, all_reduce_sum
-from vla.training.checkpoint_files import one_line_errors, read_json, read_tensors
+from vla.training.checkpoint_files import one_line_errors, read_tensors
 from vla.training.result import NonFiniteError
 from vla.training.state import TrainerState
 
@@ -131,7 +132,7 @@ def load_window(folder: Path, rank: int = 0) -> list[Batch]:
         UserError: there are none, or they can't be read; one line.
     """
     path = folder / f"rank-{rank:05d}.json"
-    described, tensors = read_json(path), read_tensors(path.with_suffix(".safetensors"))
+    described, tensors = read_json_object(path), read_tensors(path.with_suffix(".safetensors"))
     window = []
     with one_line_errors(path):
         for number, entry in enumerate(described["batches"]):

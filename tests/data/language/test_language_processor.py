@@ -131,7 +131,7 @@ class TestFile:
 
     def test_no_json(self, tmp_path: Path) -> None:
         (tmp_path / "processor.json").write_text("[1,")
-        with pytest.raises(UserError, match="not a processor file"):
+        with pytest.raises(UserError, match="processor.json: can't be read"):
             load_processor(tmp_path)
         with pytest.raises(FileNotFoundError):
             load_processor(tmp_path / "nowhere")

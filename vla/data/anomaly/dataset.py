@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from vla.conf.datasets import MVTecADConfig
 from vla.conf.models.uniad import UniADConfig
@@ -14,7 +14,8 @@ from vla.data.anomaly.collator import AUGMENTATIONS, AnomalyCollator
 from vla.data.anomaly.index import PictureRef, image_folder, read_index
 from vla.data.anomaly.processor import AnomalyProcessor
 from vla.data.datasets.base import Datasets
-from vla.data.errors import BadData
+from vla.data.errors import BadData, one_line
+from vla.data.pictures import UNREADABLE
 from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
 
@@ -110,8 +111,8 @@ class MVTecADDataset:
             with Image.open(self.folder / file) as image:
                 image.load()
                 return image
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise BadData(f"{file}: can't be read: {' '.join(str(error).split())}") from error
+        except UNREADABLE as error:
+            raise BadData(f"{file}: can't be read: {one_line(error)}") from error
 
     def sample_label(self, index: int) -> str:
         """The file of sample `index`."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import jsonlines
 
 from vla.conf.datasets import MVTecADConfig
+from vla.data.errors import one_line
 from vla.errors import UserError
 
 IMAGE_FOLDER = "mvtec_anomaly_detection"  # beside the meta files, as UniAD has it
@@ -77,8 +78,10 @@ def _from_meta(meta: Path, folder: Path) -> Iterator[PictureRef]:
                 try:
                     yield _from_line(line, folder)
                 except (KeyError, ValueError, TypeError, IndexError) as error:
-                    problem = f"no {error}" if isinstance(error, KeyError) else str(error)
+                    problem = f"no {error}" if isinstance(error, KeyError) else one_line(error)
                     raise UserError(f"{meta}: line {number}: {problem}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{meta}: not JSON lines in UTF-8 ({one_line(error)})") from error
     except jsonlines.Error as error:
         raise UserError(f"{meta}: line {error.lineno}: {str(error).splitlines()[0]}") from error  # type: ignore[attr-defined]
 

@@ -83,5 +83,5 @@ class AnomalyProcessor:
                 raise ValueError(f"kind {values['kind']!r}, format {values['format']}")
             config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["config"].items()}
             return cls(AnomalyProcessorConfig(**config))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UserError(f"{path}: not a processor file of an anomaly detector ({error})") from error

@@ -1,7 +1,9 @@
 """Zip archives of images unpacked to where annotations look for them, and images of other formats as .jpg."""
 
+import lzma
 import os
 import shutil
+import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -10,8 +12,12 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 from PIL import Image
 
 from vla.data.errors import one_line
+from vla.data.pictures import UNREADABLE
 from vla.errors import UserError
 
+_DAMAGED = (  # what zipfile and its decompressors let through
+    BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, LookupError, struct.error,
+)  # fmt: skip
 JPG_SUFFIXES = (".jpg", ".jpeg")
 Progress = Callable[[int, int], None]  # files so far, of how many
 
@@ -44,10 +50,14 @@ def unpack(archive: Path, target: Path, *, strip: bool = True, progress: Progres
                 if progress:
                     progress(number + 1, len(members))
             return len(members)
-    except (BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except UserError:
+        raise
+    except _DAMAGED as error:
         raise UserError(
             f"{archive}: damaged, or no zip archive ({one_line(error)}); delete it and run the command again"
         ) from error
+    except OSError as error:
+        raise UserError(f"{archive}: can't be unpacked into {target} ({one_line(error)})") from error
 
 
 def _unpack_member(content: ZipFile, member: ZipInfo, path: Path) -> None:
@@ -80,7 +90,7 @@ def convert_to_jpg(folder: Path, progress: Progress | None = None) -> tuple[int,
                 image.seek(0)
                 image.convert("RGB").save(beside, format="jpeg")
             os.replace(beside, path)
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        except UNREADABLE:
             beside.unlink(missing_ok=True)
             failed.append(name)
         if progress:
@@ -90,7 +100,7 @@ def convert_to_jpg(folder: Path, progress: Progress | None = None) -> tuple[int,
 
 def _is_wanted(member: ZipInfo) -> bool:
     parts = PurePosixPath(member.filename).parts
-    return not member.is_dir() and "__MACOSX" not in parts and parts[-1] != ".DS_Store"
+    return bool(parts) and not member.is_dir() and "__MACOSX" not in parts and parts[-1] != ".DS_Store"
 
 
 def _outer_folders(members: list[ZipInfo]) -> int:

@@ -19,6 +19,7 @@ from vla.data.language.annotations import Row
 from vla.data.language.collator import LanguageCollator
 from vla.data.language.processor import LanguageProcessor
 from vla.data.language.selection import Part, select_rows
+from vla.data.pictures import UNREADABLE
 from vla.overwatch import initialize_overwatch
 
 overwatch = initialize_overwatch(__name__)
@@ -154,7 +155,7 @@ class LlavaDataset:
         try:
             with Image.open(self.image_folder / name) as image:
                 return image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except UNREADABLE as error:
             path = f"{self.annotations.path}[{number}]"
             raise BadExample(f"{path}: image {self.image_folder / name} can't be read: {one_line(error)}") from error
 

@@ -21,7 +21,6 @@ from vla.data.vqa.tiling import Grid, Tiling, num_tiles
 Pixels = NDArray[np.uint8]
 ORDER = "order"  # beside the grids ("3x4") among the pixels of a batch
 MAX_TEXT_CHUNK = 100 * 2**20  # bytes of text that a PNG file may hold; Pillow's own limit refuses some of FineVision's
-UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, KeyError, Image.DecompressionBombError)  # Pillow's errors
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF tag, and its values that exchange height and width
 
 
@@ -33,7 +32,7 @@ def open_image(picture: Any) -> Image.Image:
         picture: a path, encoded bytes, `{"bytes", "path"}` as in a Hugging Face dataset, or a PIL image.
 
     Raises:
-        Exception: one of `UNREADABLE`; it is none.
+        Exception: one of `vla.data.pictures.UNREADABLE`; it is none.
     """
     if isinstance(picture, Image.Image):
         return picture

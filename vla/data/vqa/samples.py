@@ -7,9 +7,9 @@ from typing import Any
 from vla.conf.vqa_datasets import RatingsConfig
 from vla.data.errors import one_line
 from vla.data.packing.packer import Admission, Size
+from vla.data.pictures import UNREADABLE
 from vla.data.vqa.collator import Sample
 from vla.data.vqa.dialogues import kept_turns
-from vla.data.vqa.images import UNREADABLE
 from vla.data.vqa.processor import VQAProcessor
 
 BAD, NO_TURNS, TOO_LONG, TOO_MANY_IMAGES = "bad", "no_turns", "too_long", "too_many_images"
@@ -53,7 +53,7 @@ class SampleMaker:
             grids = [self.processor.grid(picture) for picture in pictures]
             ids, labels = self.processor.tokenize(turns, grids)
             sample = Sample(key, ids, labels, grids, pictures, [])
-        except (*UNREADABLE, AttributeError, IndexError) as error:
+        except UNREADABLE as error:
             raise LeftOut(BAD, one_line(error)) from error
         size = self.admission.size(key, len(sample), len(pictures))
         if size is not None:
@@ -75,7 +75,7 @@ class SampleMaker:
             if grids != sample.grids:
                 raise ValueError("it is of another size than its header says")
             return replace(sample, images=images)
-        except (*UNREADABLE, AttributeError) as error:
+        except UNREADABLE as error:
             raise LeftOut(BAD, f"a picture can't be read: {one_line(error)}") from error
 
 

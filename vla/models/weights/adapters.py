@@ -5,12 +5,12 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vla.conf.json_files import read_json_object
 from vla.conf.models.lora import LoRAConfig
 from vla.errors import UserError
 from vla.models.lora import adapters
@@ -106,7 +106,7 @@ def _merged(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
 def _read_adapter(folder: Path) -> tuple[dict[str, tuple[Tensor, Tensor]], Callable[[Tensor], float]]:
     """The two matrices by the adapted module's name, and the scale as a function of the first."""
     try:
-        values: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        values = read_json_object(folder / CONFIG)
         stored = read_state_dict(folder / TENSORS if (folder / TENSORS).is_file() else folder / "adapter_model.bin")
         alpha = float(values["lora_alpha"])
     except (OSError, ValueError, KeyError, TypeError) as error:

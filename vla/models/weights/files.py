@@ -1,12 +1,14 @@
 """Reading files of tensors, without running anything that is in them."""
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from vla.conf.json_files import read_json_object
+from vla.errors import UserError
 
 _WRAPPERS = ("model", "state_dict")
 _INDEX_NAME = "model.safetensors.index.json"
@@ -57,13 +59,31 @@ def _weights_in(folder: Path) -> Path:
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
-    names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     weights: dict[str, Tensor] = {}
-    for name in names:
-        if Path(name).name != name:  # an index may not point outside of its folder
-            raise ValueError(f"{index}: shard name {name!r} is not a plain file name")
+    for name in shard_names(index):
         weights |= _read_safetensors(index.parent / name)
     return weights
+
+
+def shard_names(index: Path) -> list[str]:
+    """
+    Names of the files that an index of a Hugging Face folder puts together, sorted.
+
+    Raises:
+        UserError: it can't be read, or names something else than files beside it.
+    """
+    content = read_json_object(index).get("weight_map")
+    names = set(content.values()) if isinstance(content, dict) and _are_texts(content.values()) else set()
+    if not names:
+        raise UserError(f"{index}: holds no weight_map from tensors to files")
+    for name in names:
+        if Path(name).name != name:  # an index may not point outside of its folder
+            raise UserError(f"{index}: shard name {name!r} is not a plain file name")
+    return sorted(names)
+
+
+def _are_texts(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

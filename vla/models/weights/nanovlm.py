@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vla.conf.json_files import read_json_object
 from vla.conf.models.nanovlm import NanoVLMConfig
 from vla.conf.models.nanovlm_published import from_published, to_published
 from vla.errors import UserError
@@ -79,11 +80,13 @@ def read_published_config(folder: Path, base: NanoVLMConfig | None = None) -> Na
     """
     path = folder / CONFIG_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json_object(path)
         if "lm_hidden_dim" not in content:
             raise ValueError("there is no lm_hidden_dim in it")
         return from_published({**content}, base)
-    except (OSError, ValueError, TypeError) as error:
+    except UserError:
+        raise
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{path}: not the configuration of a nanoVLM ({error})") from error
 
 

@@ -3,7 +3,6 @@
 Nothing in a folder is executed: of `trust_remote_code` there is no need.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vla.conf.json_files import read_json_object
 from vla.conf.models.language import CausalLMConfig
 from vla.conf.models.openvla import OpenVLAConfig
 from vla.conf.models.vision import VisionBackboneConfig
 from vla.conf.registry import available, choices_text
 from vla.errors import UserError
-from vla.models.weights.files import read_state_dict
+from vla.models.weights.files import read_state_dict, shard_names
 from vla.models.weights.report import match_weights
 from vla.models.weights_source import reading_weights
 
@@ -80,7 +80,7 @@ class OpenVLAFolder:
         """Content of `dataset_statistics.json`, which fine-tuned models have, or of the file's `norm_stats`."""
         path = self.path / "dataset_statistics.json"
         if path.is_file():
-            return _read_json(path)
+            return read_json_object(path)
         return self.values.get("norm_stats") or {}
 
     def fit(self, config: OpenVLAConfig) -> OpenVLAConfig:
@@ -108,7 +108,7 @@ class OpenVLAFolder:
 def is_openvla_folder(path: Path) -> bool:
     """Whether `path` is a folder in OpenVLA's Hugging Face layout."""
     try:
-        return _read_json(path / CONFIG).get("model_type") == "openvla"
+        return read_json_object(path / CONFIG).get("model_type") == "openvla"
     except UserError:
         return False
 
@@ -125,7 +125,7 @@ def open_openvla(source: str | Path) -> OpenVLAFolder:
         from huggingface_hub import snapshot_download
 
         path = Path(snapshot_download(str(source), allow_patterns=list(SNAPSHOT)))
-    values = _read_json(path / CONFIG)
+    values = read_json_object(path / CONFIG)
     if values.get("model_type") != "openvla" or "arch_specifier" not in values:
         raise UserError(f"{path / CONFIG}: not the configuration of an OpenVLA model")
     return OpenVLAFolder(path, values)
@@ -197,11 +197,7 @@ def shard_files(folder: Path) -> list[Path]:
         UserError: its index can't be read, or points outside of it.
     """
     if (folder / INDEX).is_file():
-        names = sorted(set(_read_json(folder / INDEX)["weight_map"].values()))
-        outside = [name for name in names if Path(name).name != name]
-        if outside:
-            raise UserError(f"{folder / INDEX}: shard name {outside[0]!r} is not a plain file name")
-        return [folder / name for name in names]
+        return [folder / name for name in shard_names(folder / INDEX)]
     return [next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), folder / WEIGHT_FILES[1])]
 
 
@@ -228,13 +224,3 @@ def _require_same(field: str, configured: str, found: str, path: Path) -> None:
         raise UserError(
             f"model.{field}: {path} has {found}, the configuration says {configured}; pass --model.{field} {found}"
         )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: can't be read ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no mapping")
-    return content

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vla.conf.json_files import read_json_object
 from vla.conf.models import ModelConfig, PrismaticConfig
 from vla.conf.models.language import CausalLMConfig
 from vla.conf.models.vision import VisionBackboneConfig
@@ -59,9 +60,11 @@ def find_prismatic_run(path: Path) -> PrismaticRun:
     folder = path.parent.parent if path.suffix == ".pt" else path
     checkpoint = path if path.suffix == ".pt" else _latest(folder)
     try:
-        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model"]
+        values = read_json_object(folder / CONFIG)["model"]
         return PrismaticRun(_to_config(values), checkpoint)
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except UserError:
+        raise
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / CONFIG}: not the configuration of a Prismatic run ({error!r})") from error
     except ValueError as error:
         raise UserError(f"{folder / CONFIG}: {error}") from error
