@@ -51,7 +51,7 @@ def test_message_without_a_network() -> None:
 
 def test_offline_asks_nobody_and_names_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(weights_source, "_hub_answers", lambda: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(weights_source, "hub_answers", lambda: pytest.fail("the hub was asked"))
     with pytest.raises(WeightsNotFound) as caught:
         find_weights([VGGT, LLAMA])
     message = str(caught.value)
@@ -76,7 +76,7 @@ def test_answers_of_the_hub(error: str, expected: str | None, monkeypatch: pytes
     def refuse(*args: object, **kwargs: object) -> None:
         raise answer
 
-    monkeypatch.setattr(weights_source, "_hub_answers", lambda: True)
+    monkeypatch.setattr(weights_source, "hub_answers", lambda: True)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", refuse)
     if expected is None:
         assert find_weights([LLAMA]) == {"llm_backbone": LLAMA.name}

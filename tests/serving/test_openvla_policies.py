@@ -10,7 +10,7 @@ import pytest
 from test_closed_loop import FakePool
 
 from vla.conf.closed_loop import ClosedLoopConfig
-from vla.conf.convert import ExportConfig
+from vla.conf.convert import ExportConfig, ImportConfig
 from vla.conf.datasets import LiberoMiniConfig
 from vla.conf.models import ModelConfig
 from vla.conf.pretrain import CheckpointConfig, EvaluationConfig, LoaderConfig, PretrainConfig
@@ -22,6 +22,7 @@ from vla.evaluation.simulator.messages import Episode, PolicyInput
 from vla.evaluation.simulator.protocol import PUBLISHED_IMAGE_SIZE
 from vla.serving.closed_loop import ClosedLoop
 from vla.serving.export import export
+from vla.serving.importing import import_published
 from vla.serving.policy import Policy
 from vla.serving.preparation import make_protocol, stored_image_size
 from vla.serving.preprocessing_check import check_preprocessing
@@ -99,6 +100,8 @@ def test_an_exported_folder_acts_like_the_run(run_dir: Path, policy: Policy, tmp
     inputs = [asked(policy, step=3)]
     assert np.allclose(exported.act(inputs), policy.act(inputs), atol=1e-5)
     assert exported.fingerprint != policy.fingerprint and exported.chunk_size == policy.chunk_size
+    assert import_published(ImportConfig(tmp_path / "out", tmp_path / "again", unnorm_key="libero_mini")) == 0
+    assert np.array_equal(Policy.load(tmp_path / "again").act(inputs), exported.act(inputs))
     with pytest.raises(UserError, match="unnorm_key: must be one of libero_mini, got 'libero_object'"):
         Policy.load(tmp_path / "out", unnorm_key="libero_object")
 

@@ -12,6 +12,7 @@ from typing import Any
 from vla.conf.help import about
 from vla.conf.models import ModelConfig, ProcessorConfig
 from vla.conf.models.base import LanguageProcessorConfig
+from vla.conf.models.released import named_weights
 from vla.conf.models.vision import VisionBackboneConfig
 from vla.conf.pretrain import DatasetConfig  # with every dataset registered
 from vla.conf.stage import Stage, StageConfig
@@ -127,18 +128,4 @@ def _weights(config: ModelConfig) -> tuple[str, ...]:
         return (*found, str(whole))
     if not config.pretrained:
         return (*found, "random")
-    return (*found, *dict.fromkeys(_sources(config))) or ("random",)
-
-
-def _sources(config: Any) -> Iterator[str]:
-    """Every `weights` of a configuration and of its parts, and the timm ids of its towers."""
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if item.name == "weights" and value:
-            yield from value.values() if isinstance(value, dict) else [str(value)]
-        for part in value if isinstance(value, tuple) else (value,):
-            if dataclasses.is_dataclass(part) and not isinstance(part, StageConfig):
-                yield from _sources(part)
-    if isinstance(config, VisionBackboneConfig):
-        named = config.weights
-        yield from (f"timm/{tower.timm_id}" for tower in config.towers if tower.name not in named)
+    return (*found, *dict.fromkeys(named_weights(config))) or ("random",)

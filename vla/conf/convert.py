@@ -22,6 +22,51 @@ class ExportConfig:
 
 
 @dataclass(frozen=True)
+class ImportConfig:
+    """Write a published model as a checkpoint folder, to evaluate, serve and train further like one of a run."""
+
+    input: Path | None = None  # Prismatic's run folder or `.pt`, or OpenVLA's or nanoVLM's Hugging Face folder
+    output: Path | None = None  # folder to write
+    tokenizer: str | None = None  # language models: folder or Hugging Face id; none: of what they were made from
+    unnorm_key: str | None = None  # OpenVLA: the dataset whose statistics actions are in; none: the only one
+
+    def __post_init__(self) -> None:
+        require("input", self.input is not None, "must name a published folder", self.input)
+        require("output", self.output is not None, "must name a folder to write", self.output)
+
+
+@dataclass(frozen=True)
+class CardConfig:
+    """Write a model card for the Hugging Face hub: contract, data and measured results of a run."""
+
+    checkpoint: Path | None = None  # a run folder (its best checkpoint) or a checkpoint folder
+    output: Path | None = None  # file to write; none: README.md in the run's folder
+    license: str | None = None  # id of the licence that you publish the weights under, such as mit; none: not stated
+    repo: str | None = None  # "owner/name" that the card names in its examples; none: the run's name
+
+    def __post_init__(self) -> None:
+        require("checkpoint", self.checkpoint is not None, "must name a run or checkpoint folder", self.checkpoint)
+
+
+@dataclass(frozen=True)
+class PushConfig:
+    """Upload a checkpoint with its model card to the Hugging Face hub."""
+
+    checkpoint: Path | None = None  # a run folder (its best checkpoint) or a checkpoint folder
+    repo: str | None = None  # "owner/name" on the hub; is made if need be
+    private: bool = False  # whether a new repository is private
+    license: str | None = None  # id of the licence that you publish the weights under, such as mit; none: not stated
+    layout: str = "vla"  # vla (what vla evaluate, serve and train read) | published (as `vla convert export` writes it)
+    precision: str = "fp32"  # fp32 | bf16 | fp16: of the tensors, in the published layout
+
+    def __post_init__(self) -> None:
+        require("checkpoint", self.checkpoint is not None, "must name a run or checkpoint folder", self.checkpoint)
+        require("repo", self.repo is not None, 'must be a name on the hub, "owner/name"', self.repo)
+        require_choice(self, "layout", ("vla", "published"))
+        require_choice(self, "precision", ("fp32", "bf16", "fp16"))
+
+
+@dataclass(frozen=True)
 class MergeConfig:
     """Add LoRA adapters in peft's layout to the Hugging Face folder that they were trained on, tensor by tensor."""
 

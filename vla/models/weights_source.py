@@ -171,9 +171,9 @@ def _probe_hub(name: str) -> str | None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if is_offline():
         return "HF_HUB_OFFLINE forbids asking the hub"
-    if not _hub_answers():
+    if not hub_answers():
         return "the hub can't be reached"
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_PROBE_TIMEOUT)
@@ -193,7 +193,12 @@ def _probe_hub(name: str) -> str | None:
     return None
 
 
-def _hub_answers() -> bool:
+def is_offline() -> bool:
+    """Whether the environment forbids asking the hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def hub_answers() -> bool:
     """Whether the hub's address takes connections; some versions of its client try for a minute before they give up."""
     from huggingface_hub import constants
 

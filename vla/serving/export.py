@@ -5,7 +5,11 @@ from pathlib import Path
 
 from vla.conf.convert import ExportConfig, MergeConfig
 from vla.conf.models import ModelConfig, PrismaticConfig
+from vla.conf.models.anomaly_parts import EfficientNetB4PartConfig
+from vla.conf.models.atlas import AtlasVLAConfig
+from vla.conf.models.nanovlm import NanoVLMConfig
 from vla.conf.models.openvla import OpenVLAConfig
+from vla.conf.models.uniad import UniADConfig
 from vla.conf.pretrain import PretrainConfig
 from vla.data.dataset_statistics import dump_dataset_statistics
 from vla.data.materialize import load_processor
@@ -93,8 +97,7 @@ def _export_openvla(config: ExportConfig, run: PretrainConfig, model: BaseModel,
     from vla.models.weights.openvla_export import write_openvla
 
     assert isinstance(model, OpenVLA) and config.output is not None
-    if config.groups:
-        raise UserError(f"groups: OpenVLA's layout holds whole models, got {', '.join(config.groups)}")
+    _refuse_groups(config, "OpenVLA's")
     processor = load_processor(folder)
     assert isinstance(processor, Processor)
     name = type(run.dataset).dataset_id.replace("-", "_")
@@ -103,4 +106,49 @@ def _export_openvla(config: ExportConfig, run: PretrainConfig, model: BaseModel,
     return write_openvla(model, config.output, statistics, dtype=DTYPES[config.precision], step=step)
 
 
-EXPORTERS: dict[type[ModelConfig], Exporter] = {PrismaticConfig: _export_prismatic, OpenVLAConfig: _export_openvla}
+def _export_nanovlm(config: ExportConfig, run: PretrainConfig, model: BaseModel, folder: Path) -> Path:
+    from vla.models.weights.nanovlm import save_published
+
+    assert isinstance(run.model, NanoVLMConfig) and config.output is not None
+    _refuse_groups(config, "nanoVLM's")
+    save_published(model, run.model, config.output, DTYPES[config.precision])
+    return config.output
+
+
+def _export_vggt(config: ExportConfig, run: PretrainConfig, model: BaseModel, folder: Path) -> Path:
+    """The vision backbone alone: VGGT's layout has no place for a policy."""
+    from vla.models.backbones.vggt import VGGTBackbone
+    from vla.models.vggt.weights import save_vggt
+
+    assert config.output is not None
+    backbone = model.module_groups()["vision_backbone"]
+    assert isinstance(backbone, VGGTBackbone)
+    if config.groups not in ((), ("vision_backbone",)):
+        raise UserError(f"groups: VGGT's layout holds the vision_backbone alone, got {', '.join(config.groups)}")
+    return save_vggt(backbone, config.output, DTYPES[config.precision])
+
+
+def _export_uniad(config: ExportConfig, run: PretrainConfig, model: BaseModel, folder: Path) -> Path:
+    from vla.models.anomaly.published import save_published
+
+    assert isinstance(run.model, UniADConfig) and config.output is not None
+    _refuse_groups(config, "UniAD's")
+    if config.precision != "fp32":
+        raise UserError(f"precision: UniAD's checkpoints are in fp32, got {config.precision!r}")
+    if not isinstance(run.model.net[0], EfficientNetB4PartConfig):
+        kind = type(run.model).model_id
+        raise UserError(f"checkpoint: UniAD's layout is for an EfficientNet-b4 backbone, got one of {kind}")
+    path = config.output / "ckpt.pth.tar"
+    save_published(model, path, int(read_manifest(folder)["epoch"]))
+    return path
+
+
+def _refuse_groups(config: ExportConfig, whose: str) -> None:
+    if config.groups:
+        raise UserError(f"groups: {whose} layout holds whole models, got {', '.join(config.groups)}")
+
+
+EXPORTERS: dict[type[ModelConfig], Exporter] = {
+    PrismaticConfig: _export_prismatic, OpenVLAConfig: _export_openvla, NanoVLMConfig: _export_nanovlm,
+    AtlasVLAConfig: _export_vggt, UniADConfig: _export_uniad,
+}  # fmt: skip

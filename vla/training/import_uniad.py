@@ -9,8 +9,7 @@ from vla.conf.pretrain import PretrainConfig
 from vla.data.anomaly.processor import AnomalyProcessor
 from vla.errors import UserError
 from vla.models.materialize import get_model
-from vla.training.checkpoint import CONFIG
-from vla.training.checkpoint_files import CheckpointWriter
+from vla.training.imported import write_imported
 
 
 def import_checkpoint(config: UniADCheckpointImport) -> int:
@@ -31,22 +30,6 @@ def import_checkpoint(config: UniADCheckpointImport) -> int:
         raise UserError(f"config: model.type must be a UniAD, got {type(net).model_id!r}")
     model = get_model(replace(net, pretrained=True, published_checkpoint=str(config.input)))
     run = replace(run, model=replace(net, published_checkpoint=None))
-    groups = {name: part.state_dict(prefix=f"{name}.") for name, part in model.module_groups().items()}
-    with CheckpointWriter(config.output) as writer:
-        for name, tensors in groups.items():
-            writer.tensors(f"model/{name}.safetensors", tensors)
-        writer.data(CONFIG, cli.dump(run).encode())
-        writer.call(AnomalyProcessor(net.processor).save)
-        writer.commit(
-            {
-                "global_step": 0,
-                "epoch": 0.0,
-                "world_size": 1,
-                "model": type(net).model_id,
-                "stage": run.stage.value,
-                "groups": list(groups),
-                "groups_as_published": [],
-            }  # fmt: skip
-        )
+    write_imported(run, AnomalyProcessor(net.processor), model, config.output)
     print(f"{config.input} is written as {config.output}")
     return 0

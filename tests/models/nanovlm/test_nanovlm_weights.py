@@ -183,6 +183,7 @@ def test_saved_as_published_and_uploaded(case, tmp_path: Path, monkeypatch: pyte
             return f"https://hub/{repo_id}"
 
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    monkeypatch.setattr("vla.models.weights.hub.check_hub", lambda: None)
     assert model.push_to_hub("me/small", private=True) == "https://hub/me/small"
     assert uploaded["repository"] == ("me/small", {"private": True, "exist_ok": True})
     assert uploaded["files"] == ["README.md", "config.json", "model.safetensors"] and "# small" in uploaded["card"]

@@ -1,10 +1,14 @@
 """Models whose weights were released, and what is to be said about them. Loads no torch."""
 
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from vla.conf.comments import summary
 from vla.conf.models import ModelConfig, PrismaticConfig
+from vla.conf.models.vision import VisionBackboneConfig
 from vla.conf.registry import available, choices_text
+from vla.conf.stage import StageConfig
 from vla.errors import UserError
 
 _IMAGE_PROCESSING = {"letterbox": "Letterbox", "resize-crop": "Resize Crop", "resize-naive": "Naive Resize"}
@@ -44,3 +48,17 @@ def _describe_prismatic(config: PrismaticConfig) -> dict[str, Any]:
         "datasets": list(release.datasets) if release else [],
         "train_epochs": (release and release.epochs) or config.finetune.epochs,
     }
+
+
+def named_weights(config: Any) -> Iterator[str]:
+    """Every `weights` of a configuration and of its parts, and the timm ids of its towers."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if item.name == "weights" and value:
+            yield from value.values() if isinstance(value, dict) else [str(value)]
+        for part in value if isinstance(value, tuple) else (value,):
+            if dataclasses.is_dataclass(part) and not isinstance(part, StageConfig):
+                yield from named_weights(part)
+    if isinstance(config, VisionBackboneConfig):
+        named = config.weights
+        yield from (f"timm/{tower.timm_id}" for tower in config.towers if tower.name not in named)

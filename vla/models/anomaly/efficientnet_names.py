@@ -39,6 +39,27 @@ def timm_name(name: str, depths: Iterable[int]) -> str:
     raise KeyError(name)
 
 
+def to_port_names(state: Mapping[str, Tensor], depths: Iterable[int]) -> dict[str, Tensor]:
+    """`state`, under timm's names, as the port calls it.
+
+    Raises:
+        KeyError: the port has no such tensor.
+    """
+    depths = list(depths)
+    outside = {theirs: ours for ours, theirs in _OUTSIDE.items()}
+    names = {
+        f"blocks.{stage}.{block}.{theirs}": f"_blocks.{sum(depths[:stage]) + block}.{ours}"
+        for stage, depth in enumerate(depths)
+        for block in range(depth)
+        for ours, theirs in (_EXPANDED if stage else _PLAIN).items()  # of two names the later one, that of stage 0
+    }
+    renamed = {}
+    for name, value in state.items():
+        stem, _, tail = name.rpartition(".")
+        renamed[f"{(names | outside)[stem]}.{tail}"] = value
+    return renamed
+
+
 def to_timm_names(state: Mapping[str, Tensor], depths: Iterable[int]) -> dict[str, Tensor]:
     """`state` under timm's names, whichever of the two it has; unknown names are kept."""
     depths = list(depths)

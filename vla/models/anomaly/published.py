@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vla.errors import UserError
-from vla.models.anomaly.efficientnet_names import to_timm_names
+from vla.models.anomaly.efficientnet_names import to_port_names, to_timm_names
 from vla.models.weights.report import LoadReport, match_weights
 from vla.overwatch import initialize_overwatch
 
@@ -116,6 +116,27 @@ def load_published(model: nn.Module, path: Path) -> LoadReport:
     model.load_state_dict(fitting)
     overwatch.info(f"{path}: {report.describe()}, {len(skipped)} of the backbone's end left out")
     return report
+
+
+def save_published(model: nn.Module, path: Path, epoch: int = 0) -> None:
+    """
+    Write a checkpoint as UniAD does, in plain values: `epoch`, `arch` and `state_dict` with DDP's prefix.
+
+    Args:
+        model: A UniAD with an EfficientNet-b4. Parts of it after the last map, which nothing uses, are not in the file.
+        path: Is replaced; its folder is made if need be.
+        epoch: That the training had reached.
+    """
+    depths = [len(stage) for stage in model.vision_backbone.blocks]  # type: ignore[union-attr]
+    own = PREFIXES["backbone"] + "."
+    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    backbone = {name.removeprefix(own): value for name, value in state.items() if name.startswith(own)}
+    published = {f"module.backbone.{name}": value for name, value in to_port_names(backbone, depths).items()}
+    published |= {f"module.{name}": value for name, value in state.items() if not name.startswith(own)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".tmp")
+    torch.save({"epoch": epoch, "arch": [], "state_dict": published, "best_metric": 0.0}, beside)
+    beside.replace(path)
 
 
 def rename(state: Mapping[str, Tensor], depths: list[int]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -7,15 +7,19 @@ their own licences (facebook/VGGT-1B: non-commercial; facebook/VGGT-1B-Commercia
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vla.models.vggt.vggt import VGGT
 from vla.models.weights.files import read_state_dict
 from vla.models.weights.report import LoadReport, match_weights
 
+WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 _IGNORED_SUFFIXES = ("_resnet_mean", "_resnet_std")  # constants that some files hold
 _PREFIX = "module."
 _HEADS = ("camera_head", "depth_head", "point_head", "track_head")
@@ -55,6 +59,30 @@ def load_vggt(model: VGGT, path: str | os.PathLike[str], strict: bool = True) ->
     model.load_state_dict(fitting, strict=False, assign=on_meta)
     model.aggregator.reset_buffers()
     return report
+
+
+def save_vggt(model: VGGT, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """
+    Write `model.safetensors`, with the published names, and `config.json`, the sizes that the published class takes.
+
+    Args:
+        model: Its parts that were not built are not in the file.
+        folder: Is made if need be.
+        dtype: Of the tensors.
+
+    Returns:
+        The path of the tensors.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS_FILE, {"format": "pt"})
+    spec = model.spec
+    sizes = {name: getattr(spec, name) for name in ("img_size", "patch_size", "embed_dim")}
+    parts = {f"enable_{head.partition('_')[0]}": getattr(model, head) is not None for head in _HEADS}
+    (folder / CONFIG_FILE).write_text(json.dumps({**sizes, **parts}, indent=2) + "\n", encoding="utf-8")
+    return folder / WEIGHTS_FILE
 
 
 def _clean(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

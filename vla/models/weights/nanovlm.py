@@ -17,6 +17,7 @@ from vla.conf.models.nanovlm import NanoVLMConfig
 from vla.conf.models.nanovlm_published import from_published, to_published
 from vla.errors import UserError
 from vla.models.weights.files import read_state_dict
+from vla.models.weights.hub import CARD, front_matter, upload_folder
 from vla.models.weights.report import match_weights
 from vla.models.weights_source import download_file, reading_weights
 
@@ -90,7 +91,7 @@ def read_published_config(folder: Path, base: NanoVLMConfig | None = None) -> Na
         raise UserError(f"{path}: not the configuration of a nanoVLM ({error})") from error
 
 
-def save_published(model: nn.Module, config: NanoVLMConfig, folder: Path) -> None:
+def save_published(model: nn.Module, config: NanoVLMConfig, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """
     Write `config.json` and `model.safetensors` as nanoVLM does.
 
@@ -98,6 +99,7 @@ def save_published(model: nn.Module, config: NanoVLMConfig, folder: Path) -> Non
         model: A `NanoVLM`.
         config: Its configuration.
         folder: Is made if need be.
+        dtype: Of the tensors.
 
     Raises:
         UserError: nanoVLM's format has no place for this vision backbone.
@@ -117,9 +119,7 @@ def save_published(model: nn.Module, config: NanoVLMConfig, folder: Path) -> Non
         del tensors[published_name(_TABLE)]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps(content, indent=4), encoding="utf-8")
-    save_file(
-        {name: value.to("cpu", torch.float32) for name, value in tensors.items()}, folder / WEIGHTS_FILE, metadata
-    )
+    save_file({name: value.to("cpu", dtype) for name, value in tensors.items()}, folder / WEIGHTS_FILE, metadata)
 
 
 def upload_published(folder: Path, repository: str, *, private: bool = False) -> str:
@@ -130,19 +130,20 @@ def upload_published(folder: Path, repository: str, *, private: bool = False) ->
         folder: What to upload.
         repository: "owner/name" on the Hugging Face hub; is made if need be.
         private: Whether a new repository is private.
-    """
-    from huggingface_hub import HfApi
 
-    (folder / "README.md").write_text(model_card(repository), encoding="utf-8")
-    api = HfApi()
-    api.create_repo(repository, private=private, exist_ok=True)
-    return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload nanoVLM"))
+    Raises:
+        UserError: The hub can't be reached, or refuses; one line.
+    """
+    (folder / CARD).write_text(model_card(repository), encoding="utf-8")
+    return upload_folder(folder, repository, private=private, message="Upload nanoVLM")
 
 
 def model_card(repository: str) -> str:
     """The text of a model's page."""
+    head = {
+        "library_name": "nanovlm", "pipeline_tag": "image-text-to-text", "tags": ["vision-language", "nanovlm"],
+    }  # fmt: skip
     return (
-        "---\nlibrary_name: nanovlm\npipeline_tag: image-text-to-text\ntags:\n- vision-language\n- nanovlm\n---\n\n"
-        f"# {repository.rpartition('/')[2]}\n\nA small vision-language model in the format of nanoVLM: `config.json` "
-        "and `model.safetensors`.\n"
+        f"{front_matter(head)}\n# {repository.rpartition('/')[2]}\n\nA small vision-language model in the format of "
+        "nanoVLM: `config.json` and `model.safetensors`.\n"
     )

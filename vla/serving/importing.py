@@ -1,0 +1,105 @@
+"""`vla convert import`: published models as checkpoint folders of this toolkit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vla.conf.convert import ImportConfig
+from vla.conf.models import ModelConfig
+from vla.conf.models.nanovlm import NanoVLMConfig
+from vla.conf.pretrain import PretrainConfig
+from vla.data.language.processor import LanguageProcessor
+from vla.data.vqa.processor import VQAProcessor
+from vla.errors import UserError
+from vla.models.base import BaseModel
+from vla.models.materialize import get_model
+from vla.models.weights.nanovlm import CONFIG_FILE, read_published_config
+from vla.models.weights.openvla import is_openvla_folder
+from vla.models.weights.prismatic import build_prismatic, find_prismatic_run, is_prismatic_run
+from vla.serving.published import load_published
+from vla.training.imported import write_imported
+
+Imported = tuple[PretrainConfig, Any, BaseModel]  # configuration as of a run, Processor, model
+
+
+def import_published(config: ImportConfig) -> int:
+    """Write what `config` says.
+
+    Returns:
+        Exit code, 0.
+
+    Raises:
+        UserError: the input is of no layout that is known, or a part of it can't be had.
+    """
+    assert config.input is not None and config.output is not None
+    run, processor, model = _reader(config.input)(config.input, config)
+    write_imported(run, processor, model, config.output)
+    print(f"{config.input} is written as {config.output}")
+    return 0
+
+
+def _reader(path: Path) -> Callable[[Path, ImportConfig], Imported]:
+    if not path.exists():
+        raise UserError(f"input: there is no {path}")
+    if is_openvla_folder(path):
+        return _openvla
+    if is_prismatic_run(path):
+        return _prismatic
+    if (path / CONFIG_FILE).is_file() and "lm_hidden_dim" in _keys(path / CONFIG_FILE):
+        return _nanovlm
+    raise UserError(
+        f"input: {path} is no folder of Prismatic's, OpenVLA's or nanoVLM's; UniAD's checkpoints are for "
+        "`uniad-checkpoint`, and VGGT's files for --model.vggt.weights as they are"
+    )
+
+
+def _keys(path: Path) -> set[str]:
+    try:
+        return {*json.loads(path.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError):
+        return set()
+
+
+def _openvla(path: Path, config: ImportConfig) -> Imported:
+    run, processor, model, _ = load_published(path, config.unnorm_key)
+    return replace(run, model=replace(run.model, weights=None)), processor, model  # type: ignore[call-arg]
+
+
+def _prismatic(path: Path, config: ImportConfig) -> Imported:
+    found = find_prismatic_run(path)
+    model_config = found.config
+    if type(model_config).model_id not in ModelConfig.get_known_choices():
+        raise UserError(f"input: {path} is of a model that is not registered; register its configuration first")
+    if config.tokenizer is not None:
+        language = replace(model_config.llm_backbone, tokenizer=config.tokenizer)
+        model_config = replace(model_config, llm_backbone=language)
+    processor = LanguageProcessor.from_config(model_config)  # quick to fail, where the model takes a while
+    model = build_prismatic(replace(found, config=model_config))
+    return PretrainConfig(model=model_config), processor, model
+
+
+def _nanovlm(path: Path, config: ImportConfig) -> Imported:
+    base = _nearest(read_published_config(path))
+    model_config = replace(read_published_config(path, base), weights=str(path), pretrained=True)
+    if config.tokenizer is not None:
+        language = replace(model_config.llm_backbone, tokenizer=config.tokenizer)
+        model_config = replace(model_config, llm_backbone=language)
+    processor = VQAProcessor.from_config(model_config)
+    model = get_model(model_config)
+    return PretrainConfig(model=replace(model_config, weights=None)), processor, model
+
+
+def _nearest(published: NanoVLMConfig) -> NanoVLMConfig:
+    """The registered model whose sizes are a published folder's, else one whose sizes are all replaced."""
+    choices = [choice() for choice in ModelConfig.get_known_choices().values() if issubclass(choice, NanoVLMConfig)]
+
+    def sizes(config: Any) -> tuple[Any, ...]:
+        vision, language = config.vision_backbone, config.llm_backbone
+        return vision.image_size, language.hidden_size, language.num_layers, config.processor.image_tokens
+
+    found = [choice for choice in choices if sizes(choice) == sizes(published)]
+    return (found or choices)[0]
