@@ -3,18 +3,17 @@
     python scripts/bench.py long-run --steps 10000 --save
 
 vggt-tiny learns from demonstrations that ship with the repository, with a worker process, an evaluation and a
-checkpoint every 500 steps. A row is the state after so many steps; `growth_MB` compares the last with the one after a
-tenth of the steps, when every buffer has its size.
+checkpoint every 500 steps. A row is the state after so many steps. `grown` says what is more at the end than after a
+tenth of the steps, when every buffer has its size: open files, threads, processes, memory (by more than 8 MB; what no
+other process shares). Nothing may be.
 """
 
-import os
-import threading
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import psutil
+from _usage import MEGABYTE, Usage, growth, usage
 
 from vla.conf.datasets import LiberoMiniConfig
 from vla.conf.models.atlas import VGGTTinyConfig
@@ -31,7 +30,7 @@ def run(steps: int = 10_000, workers: int = 1) -> dict[str, Any]:
         workers: processes that read ahead.
     """
     every = max(1, steps // 20)
-    rows: list[dict[str, Any]] = []
+    seen: list[Usage] = []
     with TemporaryDirectory() as root:
         strategy = build_strategy(_config(Path(root), steps, every, workers), DistState())
         advance = strategy.state.advance
@@ -39,23 +38,20 @@ def run(steps: int = 10_000, workers: int = 1) -> dict[str, Any]:
         def advance_and_look() -> None:
             advance()
             if strategy.state.global_step % every == 0:
-                rows.append({"name": f"{strategy.state.global_step} steps", **_usage()})
+                seen.append(usage())
+                print(f"{strategy.state.global_step} steps: {seen[-1]}", flush=True)
 
         strategy.state.advance = advance_and_look  # type: ignore[method-assign]
         strategy.run_training()
-    early = rows[max(0, len(rows) // 10 - 1)]
-    growth = rows[-1]["main_MB"] - early["main_MB"], rows[-1]["workers_MB"] - early["workers_MB"]
-    return {"rows": rows, "growth_MB": f"{growth[0]:.1f} (main), {growth[1]:.1f} (workers)", "since": early["name"]}
+    settled = seen[max(0, len(seen) // 10 - 1) :]
+    rows = [{"name": f"{(number + 1) * every} steps", **_in_megabytes(item)} for number, item in enumerate(seen)]
+    grown = growth(settled)
+    return {"rows": rows, "grown": "; ".join(grown) or "nothing", "flat": not grown}
 
 
-def _usage() -> dict[str, Any]:
-    process = psutil.Process()
-    workers = process.children()
-    files = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else process.num_fds()
-    return {
-        "main_MB": process.memory_info().rss / 1e6, "workers_MB": sum(item.memory_info().rss for item in workers) / 1e6,
-        "open_files": files, "threads": threading.active_count(), "workers": len(workers),
-    }  # fmt: skip
+def _in_megabytes(item: Usage) -> dict[str, Any]:
+    memory = {"main_MB": item.main / MEGABYTE, "workers_MB": item.children / MEGABYTE}
+    return {**memory, "open_files": item.files, "threads": item.threads, "workers": item.processes}
 
 
 def _config(root: Path, steps: int, every: int, workers: int) -> PretrainConfig:

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +15,13 @@ from toys import assert_same_run, resumable_config, toy_config, toy_strategy
 from vla.conf.pretrain import CheckpointConfig, LoaderConfig
 from vla.training.seeding import set_deterministic
 
-MB = 2**20
+sys.path.append(str(Path(__file__).parents[2] / "scripts" / "benchmarks"))
+
+from _usage import ALLOWED, growth, usage
 
 
-def usage() -> tuple[int, int, int, int]:
-    """Open files, threads, worker processes; memory of all of them in bytes."""
-    process = psutil.Process()
-    children = process.children()
-    # Unique memory: what a worker shares with this process would be counted twice.
-    memory = sum(item.memory_full_info().uss for item in (process, *children))
-    return len(os.listdir("/proc/self/fd")), threading.active_count(), len(children), memory
+def threads_and_workers() -> tuple[int, int]:
+    return threading.active_count(), len(psutil.Process().children())
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux shows them")
@@ -45,14 +44,28 @@ def test_nothing_piles_up_over_epochs(tmp_path, monkeypatch, workers):
         seen.append(usage())
 
     strategy.saver.save = save_and_look
-    before = threading.active_count(), len(psutil.Process().children())
+    before = threads_and_workers()
     strategy.run_training()
-    assert len(seen) >= 50
-    settled = seen[10:]
-    assert len({files for files, _, _, _ in settled}) == 1
-    assert len({(threads, processes) for _, threads, processes, _ in settled}) == 1
-    assert settled[-1][3] - settled[0][3] < 8 * MB
-    assert (threading.active_count(), len(psutil.Process().children())) == before
+    assert len(seen) >= 50 and growth(seen[10:]) == []
+    patience = time.monotonic() + 60
+    while threads_and_workers() != before and time.monotonic() < patience:
+        time.sleep(0.05)  # the thread of a worker's queue ends a moment after the worker
+    assert threads_and_workers() == before
+
+
+def test_what_piles_up_is_found(tmp_path):
+    """The test above can fail: a file, a thread and memory that are not given back are told."""
+    before = [usage() for _ in range(4)]
+    assert growth(before) == []
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    with (tmp_path / "file").open("w"):
+        held = os.urandom(2 * ALLOWED)
+        thread.start()
+        found = growth([*before, usage()])
+    done.set()
+    thread.join()
+    assert [text.partition(":")[0] for text in found] == ["files", "threads", "memory (main)"], (found, len(held))
 
 
 def test_deterministic_runs_do_not_depend_on_the_number_of_workers(tmp_path):
