@@ -15,17 +15,14 @@ a small model's step. On CUDA they are the device's time and memory.
 """
 
 import json
-import math
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from _attention import plain_attention
 from _own_process import in_own_process, peak_mib, seconds
-from torch import Tensor
 
 from vla.batches import IGNORE_INDEX, PackedBatch
 from vla.conf.models.nanovlm import NanoVLM230MConfig, NanoVLMTinyConfig
@@ -102,26 +99,6 @@ def get_config(size: str, length: int) -> Any:
     tiny = NanoVLMTinyConfig()
     language = tiny.llm_backbone if size == "tiny" else NanoVLM230MConfig().llm_backbone
     return replace(tiny, llm_backbone=replace(language, weights=None, max_position=max(length, language.max_position)))
-
-
-@contextmanager
-def plain_attention() -> Iterator[None]:
-    """Within it, `F.scaled_dot_product_attention` makes the whole matrix of attention weights."""
-    fused = F.scaled_dot_product_attention
-
-    def plain(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **_: Any) -> Tensor:
-        groups = query.shape[1] // key.shape[1]
-        key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
-        scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-        if attn_mask is not None:
-            scores = scores.masked_fill(~attn_mask, -torch.inf)
-        return scores.softmax(dim=-1) @ value
-
-    F.scaled_dot_product_attention = plain
-    try:
-        yield
-    finally:
-        F.scaled_dot_product_attention = fused
 
 
 def measure(

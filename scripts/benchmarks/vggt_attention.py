@@ -10,17 +10,14 @@ attention weights grows with the square of the tokens: at two frames it is a sma
 """
 
 import json
-import math
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from _attention import plain_attention
 from _own_process import in_own_process, peak_mib
-from torch import Tensor
 
 from vla.models.vggt import VGGT, VGGTSpec
 
@@ -70,22 +67,6 @@ def run(
             for name, values in best.items()
         ]
     return {"rows": rows, "image_size": image_size}
-
-
-@contextmanager
-def plain_attention() -> Iterator[None]:
-    """Within it, `F.scaled_dot_product_attention` makes the whole matrix of attention weights."""
-    fused = F.scaled_dot_product_attention
-
-    def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-        return scores.softmax(dim=-1) @ value
-
-    F.scaled_dot_product_attention = plain
-    try:
-        yield
-    finally:
-        F.scaled_dot_product_attention = fused
 
 
 @torch.inference_mode()

@@ -2,52 +2,17 @@
 
 import json
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import yaml
+from html_page import Page
 
 from vla.commands.main import main
 from vla.reporting.comparison import render, short_names
 from vla.reporting.comparison_tables import config_table, final_table
 from vla.reporting.figures import RUNS
 from vla.reporting.run_folder import read_run
-
-
-class Page(HTMLParser):
-    """Text by tag, what a browser would load, and whether tags are closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.loads: list[str] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.best: list[str] = []
-        self._best = False
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        self.loads += [values[name] or "" for name in ("src", "href", "xlink:href") if name in values]
-        self._best = values.get("class") == "best"
-        if tag not in ("meta", "img", "br", "link"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in ("meta", "img", "br", "link"):
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._best:
-            self.best.append(data)
-            self._best = False
-        self.words.append(data.strip())
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from html_page import Page
 
 from vla.reporting import write_report
 from vla.reporting.history import read_history
@@ -17,27 +17,6 @@ ALL_FILES = (
     "config.yaml", "parameters.json", "environment.json", "metrics.jsonl", "evaluation/metrics.json",
     "evaluation/episode.npz",
 )  # fmt: skip
-
-
-class _Links(HTMLParser):
-    """Collects what a browser would load, and checks that tags are closed in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loads: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset", "data")]
-        if tag not in ("meta", "img", "link", "br"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 def test_report_is_complete(run_dir: Path) -> None:
@@ -57,10 +36,8 @@ def test_report_is_complete(run_dir: Path) -> None:
 
 def test_report_loads_nothing_from_elsewhere(run_dir: Path) -> None:
     page = write_report(run_dir).read_text()
-    links = _Links()
-    links.feed(page)
-    assert not links.open
-    assert links.loads and all(load.startswith(("data:image/png", "#")) for load in links.loads)
+    loads = Page(page).loads
+    assert loads and all(load.startswith(("data:image/png", "#")) for load in loads)
     assert "<script" not in page and "@import" not in page
     assert not re.search(r"url\((?!#)", page)
     assert str(run_dir.parent) not in page

@@ -1,7 +1,10 @@
 """`vla data`: record, render and fetch datasets (scripts/data.py)."""
 
+import functools
 import os
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 from vla.commands.program import Action, Menu
 from vla.conf.download import DownloadConfig, MixConfig
@@ -10,6 +13,8 @@ from vla.conf.record import RecordConfig
 from vla.conf.render_defects import RenderDefectsConfig
 from vla.conf.render_vqa import RenderVQAConfig
 from vla.conf.watching import WatchFramesConfig
+
+Config = TypeVar("Config")
 
 DOC = """Datasets: record demonstrations in the LIBERO simulator, render pictures with questions, fetch published ones.
 
@@ -39,36 +44,58 @@ mix: the annotation files of LLaVA without text-only rows, with LVIS-Instruct-4V
 """
 
 
+def _goes_on(command: Callable[[Config], int]) -> Callable[[Config], int]:
+    """`command`, which, stopped by Ctrl-C, says in a line how to go on, and ends with exit code 130."""
+
+    @functools.wraps(command)
+    def run(config: Config) -> int:
+        try:
+            return command(config)
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+            return 130
+
+    return run
+
+
+def _share_cores() -> None:
+    """Let each of the processes that work side by side compute with one thread; before anything that counts cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@_goes_on
 def record(config: RecordConfig) -> int:
     """Record demonstrations; returns the exit code."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes share the cores
-    try:
-        from vla.evaluation.simulator.record_suite import record  # imports h5py, which --help does without
+    _share_cores()
+    from vla.evaluation.simulator.record_suite import record  # imports h5py, which --help does without
 
-        return record(config)
-    except KeyboardInterrupt:
-        return _interrupted()
+    return record(config)
 
 
+@_goes_on
 def render_vqa(config: RenderVQAConfig) -> int:
     """Render pictures with questions; returns the exit code."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    try:
-        from vla.data.blocks.writing import write_dataset
+    _share_cores()
+    from vla.data.blocks.writing import write_dataset
 
-        return write_dataset(config)
-    except KeyboardInterrupt:
-        return _interrupted()
+    return write_dataset(config)
 
 
+@_goes_on
+def render_defects(config: RenderDefectsConfig) -> int:
+    """Render pictures with defects; returns the exit code."""
+    _share_cores()
+    from vla.data.defects.writing import write_dataset
+
+    return write_dataset(config)
+
+
+@_goes_on
 def download(config: DownloadConfig) -> int:
     """Fetch published image-text data; returns the exit code."""
-    try:
-        from vla.data.downloading.command import download
+    from vla.data.downloading.command import download
 
-        return download(config)
-    except KeyboardInterrupt:
-        return _interrupted()
+    return download(config)
 
 
 def mix(config: MixConfig) -> int:
@@ -78,26 +105,13 @@ def mix(config: MixConfig) -> int:
     return write_mix(config)
 
 
-def render_defects(config: RenderDefectsConfig) -> int:
-    """Render pictures with defects; returns the exit code."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    try:
-        from vla.data.defects.writing import write_dataset
-
-        return write_dataset(config)
-    except KeyboardInterrupt:
-        return _interrupted()
-
-
+@_goes_on
 def watch_frames(config: WatchFramesConfig) -> int:
     """Collect frames of episodes in which nothing went wrong; returns the exit code."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    try:
-        from vla.serving.watching.frames import write_dataset
+    _share_cores()
+    from vla.serving.watching.frames import write_dataset
 
-        return write_dataset(config)
-    except KeyboardInterrupt:
-        return _interrupted()
+    return write_dataset(config)
 
 
 def doctor(config: InspectConfig) -> int:
@@ -105,11 +119,6 @@ def doctor(config: InspectConfig) -> int:
     from vla.data.inspection.command import inspect
 
     return inspect(config)
-
-
-def _interrupted() -> int:
-    print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-    return 130
 
 
 PROGRAM = Menu(
