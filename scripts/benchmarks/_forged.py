@@ -1,7 +1,7 @@
 """Damaged and forged files: how they are made, and what a reader may do about them.
 
 `TARGETS` holds what is read, by name: a function that is given an empty folder, puts into it what belongs to the file
-that is read, and returns the `Target`. They stand in `_readers.py` and `_weight_readers.py`.
+that is read, and returns the `Target`. They stand in `_readers.py`, `_robot_readers.py` and `_weight_readers.py`.
 """
 
 import json

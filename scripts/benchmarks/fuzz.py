@@ -4,11 +4,11 @@
     python scripts/bench.py fuzz --inputs 600             # a look
     python scripts/bench.py fuzz --only "['pictures']"    # one reader
 
-Valid files are mutated at random (bits, numbers, brackets, cut, doubled, put together) and read; `_readers.py` and
-`_weight_readers.py` list what. `crashes` counts every other end than a value or an error for the user in one line, and
-inputs that took longer than two minutes or more memory than 2 GiB. Each reader has a process of its own, so that an
-input that takes the interpreter along is counted, too; `peak_MB` is the largest memory of that process, `slowest_s` the
-longest reading.
+Valid files are mutated at random (bits, numbers, brackets, cut, doubled, put together) and read; `_readers.py`,
+`_robot_readers.py` and `_weight_readers.py` list what. `crashes` counts every other end than a value or an error for
+the user in one line, and inputs that took longer than two minutes or more memory than 2 GiB. Each reader has a
+process of its own, so that an input that takes the interpreter along is counted, too; `peak_MB` is the largest memory
+of that process, `slowest_s` the longest reading.
 """
 
 import json
@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import _robot_readers  # noqa: F401 - for their part of TARGETS
 from _forged import ACCEPTED, REFUSED, TARGETS, Target, damage, judge, make_target
 from _weight_readers import MARK  # and with it all of TARGETS
 

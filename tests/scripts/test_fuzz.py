@@ -19,6 +19,7 @@ from vla.errors import UserError
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "scripts" / "benchmarks"))
 
+import _robot_readers  # noqa: E402, F401 - for their part of TARGETS
 from _forged import ACCEPTED, REFUSED, TARGETS, Target, damage, judge, make_target  # noqa: E402 - found so
 from _weight_readers import MARK  # noqa: E402 - and with it all of TARGETS
 
