@@ -23,6 +23,7 @@ from vla.models.weights.nanovlm import published_name
 from vla.overwatch.distributed import DistState
 from vla.training import pretrain
 from vla.training.materialize import get_task, get_train_strategy
+from vla.training.metrics import MEASURED
 from vla.training.strategies.base_strategy import TrainStrategy
 from vla.training.tasks.language import LanguageTask
 from vla.training.window import weigh_window
@@ -134,9 +135,8 @@ def run_config(folder: Path, run_id: str = "a", steps: int = 4, packing: Packing
 
 def metrics(config: PretrainConfig) -> list[dict[str, float]]:
     lines = (config.run_dir / "metrics.jsonl").read_text().splitlines()
-    clock = ("time", "train/step_time", "train/samples_per_second", "train/data_wait", "train/memory_gib")
     rows = [json.loads(line) for line in lines]
-    return [{key: row[key] for key in row if key not in clock and "training_stats/" not in key} for row in rows]
+    return [{key: row[key] for key in row if key not in MEASURED and "training_stats/" not in key} for row in rows]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -26,12 +26,12 @@ from vla.training import checkpoint_files
 from vla.training.checkpoint_files import read_tensors
 from vla.training.checkpoint_store import CheckpointStore
 from vla.training.materialize import get_task, get_train_strategy
+from vla.training.metrics import MEASURED
 from vla.training.strategies.base_strategy import TrainStrategy
 
 checkpoint_files.flush = lambda path: None  # a busy disk would make the tests wait
 
 SIZE, CHUNK, ACTIONS, WIDTH = 8, 3, 7, 16
-TIMES = {"time", "train/step_time", "train/samples_per_second", "train/data_wait", "train/memory_gib"}
 STAGE = StageConfig(
     trainable=("fusion", "action_head"), epochs=2, global_batch_size=8, per_device_batch_size=4, learning_rate=1e-2,
     precision="fp32", schedule=ScheduleConfig(name="cosine", warmup_steps=2),
@@ -202,7 +202,7 @@ def resumable_config(run_dir: Path, workers: int = 0, **stage):
 def metrics(run_dir: Path) -> list[dict]:
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     return [
-        {name: value for name, value in line.items() if name not in TIMES and "training_stats/" not in name}
+        {name: value for name, value in line.items() if name not in MEASURED and "training_stats/" not in name}
         for line in lines
     ]
 

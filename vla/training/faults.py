@@ -13,8 +13,8 @@ from pathlib import Path
 
 from vla.training.checkpoint_files import TEMPORARY, read_tensors
 from vla.training.checkpoint_store import CheckpointStore
+from vla.training.metrics import MEASURED
 
-TIMES = ("time", "train/step_time", "train/samples_per_second", "train/data_wait")  # of metrics: differ in every run
 LONGEST = 600.0  # seconds after which processes that neither train nor end are counted as hanging
 Train = Callable[[], int]  # what a process does: trains, resuming by itself, and returns its exit code
 
@@ -209,7 +209,7 @@ def _last_step(run_dir: Path) -> int:
 def metrics(run_dir: Path) -> list[dict[str, float]]:
     """The lines of metrics.jsonl without times."""
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+    return [{name: value for name, value in line.items() if name not in MEASURED} for line in lines]
 
 
 def differences(left: Path, right: Path) -> list[str]:

@@ -9,6 +9,11 @@ from torch import Tensor
 
 from vla.overwatch.distributed import DistState, all_reduce_sum
 
+# Metrics of a run that are measured of the machine it runs on: they differ from run to run.
+MEASURED = frozenset(
+    {"time", *(f"train/{name}" for name in ("step_time", "samples_per_second", "data_wait", "memory_gib", "mfu"))}
+)
+
 
 class WeightedSums:
     """Means that are exact however the samples are cut into batches and processes: sums and weights, apart.
