@@ -1,8 +1,5 @@
-"""Starts groups of processes; makes `toys` and `workers` importable."""
+"""Starts groups of processes; makes `toys` and the modules beside this one importable."""
 
-import os
-import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,40 +7,18 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-PATHS = [str(HERE.parent / "training"), str(HERE), str(HERE.parent), str(HERE.parents[1])]
-sys.path[:0] = PATHS[:3]
+sys.path[:0] = [str(HERE.parent / "training"), str(HERE), str(HERE.parent)]
 
-
-def _free_port() -> int:
-    with socket.socket() as connection:
-        connection.bind(("127.0.0.1", 0))
-        return connection.getsockname()[1]
+from groups import run_group  # noqa: E402 - found by the line before
 
 
 @pytest.fixture(scope="session")
 def run_workers() -> Callable[..., None]:
     """Run `function(dist, *arguments)` of workers.py in `world_size` processes; fails if one of them does."""
 
-    def run(function: str, *arguments: str | Path, world_size: int = 2, timeout: float = 120) -> None:
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([*PATHS, os.environ.get("PYTHONPATH", "")]), "OMP_NUM_THREADS": "1",
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(world_size),
-            "LOCAL_WORLD_SIZE": str(world_size),
-        }  # fmt: skip
-        command = [sys.executable, str(HERE / "workers.py"), function, *map(str, arguments)]
-        processes = [
-            subprocess.Popen(
-                command, env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )
-            for rank in range(world_size)
-        ]  # fmt: skip
-        try:
-            outputs = [process.communicate(timeout=timeout)[0] for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-        failed = [text for process, text in zip(processes, outputs, strict=True) if process.returncode]
+    def run(function: str, *arguments: str | Path, world_size: int = 2) -> None:
+        ended = run_group(HERE / "workers.py", function, *arguments, world_size=world_size)
+        failed = [text for code, text in ended if code]
         assert not failed, failed[0][-4000:]
 
     return run

@@ -3,20 +3,14 @@
 from pathlib import Path
 
 import pytest
-import torch
 import toys
+from comparison import assert_agree
 from workers import STRATEGIES, agreement_cases, agreement_config, agreement_data, skip_unless_it_runs
 
-from vla.training.checkpoint_files import read_tensors
 from vla.training.checkpoint_store import CheckpointStore
 
 CASES = agreement_cases()
 METRICS = {"train/loss", "train/grad_norm", "train/action_l1", "eval/loss", "eval/l1_x_m"}
-
-
-def weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    files = sorted(CheckpointStore(run_dir).path(8).glob("model/*.safetensors"))
-    return {name: value for path in files for name, value in read_tensors(path).items()}
 
 
 @pytest.fixture(scope="module")
@@ -31,32 +25,21 @@ def root(tmp_path_factory, run_workers) -> Path:
     return folder
 
 
-def assert_agree(run_dir: Path, reference: Path, since: int = 0) -> None:
-    """Metrics and final weights agree to 1e-6."""
-    ours = toys.metrics(run_dir)
-    theirs = [line for line in toys.metrics(reference) if line["global_step"] > since]
-    assert len(ours) == len(theirs) > 0
-    for left, right in zip(ours, theirs, strict=True):
-        for key in METRICS & right.keys():
-            assert left[key] == pytest.approx(right[key], rel=1e-6, abs=1e-6), key
-    expected = weights(reference)
-    found = weights(run_dir)
-    assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-6, msg=key)
+def assert_same(run_dir: Path, reference: Path, since: int = 0) -> None:
+    assert assert_agree(run_dir, reference, METRICS, tolerance=1e-6, since=since) > 0
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_same_numbers(name, root):
     skip_unless_it_runs(name)
     reference = root / ("single-microbatch" if "microbatch" in name else "single-global")
-    assert_agree(agreement_config(root, name, *CASES[name]).run_dir, reference)
+    assert_same(agreement_config(root, name, *CASES[name]).run_dir, reference)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_processes_go_on_for_one(strategy, root):
     skip_unless_it_runs(strategy)
-    assert_agree(agreement_config(root, f"{strategy} goes on", strategy, {}).run_dir, root / "single-global", since=3)
+    assert_same(agreement_config(root, f"{strategy} goes on", strategy, {}).run_dir, root / "single-global", since=3)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -66,4 +49,4 @@ def test_one_process_goes_on_for_two(strategy, root, tmp_path):
     config = agreement_config(tmp_path, "alone", "ddp", {"per_device_batch_size": 8})
     data = agreement_data("")
     toys.toy_strategy(config, datasets=data, resume_from=CheckpointStore(stopped).path(3)).run_training()
-    assert_agree(config.run_dir, root / "single-global", since=3)
+    assert_same(config.run_dir, root / "single-global", since=3)

@@ -1,15 +1,9 @@
 """What two processes measured of their steps, gathered through gloo; waiting for late results together."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+from groups import run_group
 
 PROGRAM = """
 import json, sys
@@ -44,23 +38,9 @@ print(json.dumps([gathered, len(looks)]))
 
 
 def test_two_processes() -> None:
-    with socket.socket() as connection:
-        connection.bind(("127.0.0.1", 0))
-        port = connection.getsockname()[1]
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-    }  # fmt: skip
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM], env=environment | {"RANK": rank, "LOCAL_RANK": rank}, text=True,
-            stdout=subprocess.PIPE,
-        )
-        for rank in ("0", "1")
-    ]  # fmt: skip
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    (first, looks), (second, others) = (json.loads(text.splitlines()[-1]) for text in outputs)
+    ended = run_group("-c", PROGRAM)
+    assert [code for code, _ in ended] == [0, 0], ended[0].text
+    (first, looks), (second, others) = (json.loads(text.splitlines()[-1]) for _, text in ended)
     assert first == second and looks == others == 3
     prefix = "training_stats/"
     expected = {

@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 import toys
+from comparison import assert_agree
 from uniad_runs import UNIAD_CASES, render, uniad_config
 from workers import STRATEGIES, skip_unless_it_runs
 
 from vla.conf.stage import Stage
 from vla.overwatch.distributed import DistState
 from vla.training import pretrain
-from vla.training.checkpoint_files import read_tensors
-from vla.training.checkpoint_store import CheckpointStore
+
+METRICS = {"train/loss", "train/grad_norm", "train/feature_mse", "eval/loss", "eval/feature_mse"}
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def root(tmp_path_factory, run_workers) -> Path:
     render(folder)
     for stage in (Stage.ALIGN, Stage.FULL_FINETUNE):
         pretrain.train(uniad_config(folder, f"single {stage.value}", STRATEGIES["ddp"], stage), DistState())
-    run_workers("train_uniad", folder, timeout=600)
+    run_workers("train_uniad", folder)
     return folder
 
 
@@ -34,23 +35,9 @@ def test_same_numbers(root, name):
     assert len(ours) == len(theirs) == 8  # six steps and two evaluations
     for left, right in zip(ours, theirs, strict=True):
         assert left.keys() == right.keys()
-        for key in right.keys() & {
-            "train/loss",
-            "train/grad_norm",
-            "train/feature_mse",
-            "eval/loss",
-            "eval/feature_mse",
-        }:
-            assert left[key] == pytest.approx(right[key], rel=1e-5, abs=1e-6), key
         for key in (key for key in right if key.startswith(("eval/image", "eval/pixel"))):
             assert left[key] == pytest.approx(right[key], abs=2e-3), key  # a rounding can swap two pixels' ranks
-    left, right = (CheckpointStore(folder).newest() for folder in (found, expected))
-    for path in (right / "model").iterdir():
-        weights, reference = read_tensors(left / "model" / path.name), read_tensors(path)
-        assert weights.keys() == reference.keys()
-        for key, value in reference.items():
-            ours, theirs = without_key_bias(key, weights[key]), without_key_bias(key, value)
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
+    assert_agree(found, expected, METRICS, comparable=without_key_bias)
 
 
 def without_key_bias(name: str, value: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vla.errors import UserError
-from vla.overwatch.launch import Launch, read_launch, rendezvous
+from vla.overwatch.launch import Launch, read_launch, rendezvous, restart_count
 
 if TYPE_CHECKING:
     import torch
@@ -139,9 +139,12 @@ def _join(backend: str, device: str, launch: Launch, timeout: timedelta) -> None
     address, port = rendezvous()
     # torchrun sets MASTER_ADDR and may keep the store itself, which only env:// knows.
     method = "env://" if "MASTER_ADDR" in os.environ else f"tcp://{address}:{port}"
+    store, rank, world_size = next(dist.rendezvous(method, launch.rank, launch.world_size, timeout=timeout))
+    store.set_timeout(timeout)
+    # torchrun keeps one store for all of its attempts: addresses that the dead left there would be waited for.
+    own = dist.PrefixStore(f"attempt-{restart_count()}", store)
     dist.init_process_group(
-        backend, init_method=method, rank=launch.rank, world_size=launch.world_size, timeout=timeout,
-        device_id=device_id,
+        backend, store=own, rank=rank, world_size=world_size, timeout=timeout, device_id=device_id
     )  # fmt: skip
 
 

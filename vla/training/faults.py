@@ -8,15 +8,47 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vla.conf.datasets import LiberoMiniConfig
+from vla.conf.models.atlas import VGGTTinyConfig
+from vla.conf.pretrain import CheckpointConfig, EvaluationConfig, LoaderConfig, PretrainConfig
+from vla.conf.stage import Stage
+from vla.conf.strategies import StrategyConfig
 from vla.training.checkpoint_files import TEMPORARY, read_tensors
 from vla.training.checkpoint_store import CheckpointStore
 from vla.training.metrics import MEASURED
 
 LONGEST = 600.0  # seconds after which processes that neither train nor end are counted as hanging
 Train = Callable[[], int]  # what a process does: trains, resuming by itself, and returns its exit code
+
+
+def tiny_run(root: Path, name: str, strategy: StrategyConfig, world_size: int, steps: int) -> PretrainConfig:
+    """vggt-tiny, all of it, on two demonstrations that ship with the repository: 8 samples a step in micro-batches of
+    half a process's share, a checkpoint every 2 steps, an evaluation every 7. It goes on with what is in its folder.
+
+    Args:
+        root: of run folders.
+        name: of the run's.
+        strategy: of the training.
+        world_size: processes that it is for.
+        steps: of the whole run.
+    """
+    tiny, data = VGGTTinyConfig(), LiberoMiniConfig()
+    assert data.root is not None
+    stage = replace(
+        tiny.full_finetune, max_steps=steps, global_batch_size=8, per_device_batch_size=8 // world_size // 2,
+        precision="fp32", strategy=strategy,
+    )  # fmt: skip
+    task = sorted(data.root.glob("*_demo.hdf5"))[0].name.removesuffix("_demo.hdf5")
+    return PretrainConfig(
+        model=replace(tiny, full_finetune=stage, processor=replace(tiny.processor, image_size=56)),
+        dataset=LiberoMiniConfig(tasks=(task,), max_episodes_per_task=2), stage=Stage.FULL_FINETUNE, resume="auto",
+        run_root_dir=root, run_id=name, device="cpu", log_every_steps=1, trackers=("jsonl",),
+        loader=LoaderConfig(num_workers=1), evaluation=EvaluationConfig(every_steps=7, max_batches=1), report=False,
+        checkpoint=CheckpointConfig(every_steps=2),
+    )  # fmt: skip
 
 
 @dataclass
