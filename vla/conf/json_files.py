@@ -20,9 +20,9 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror})") from error
     except ValueError as error:  # no JSON, no UTF-8, a number of more digits than Python takes
-        raise UserError(f"{path}: can't be read ({' '.join(str(error).split())})") from error
+        raise UserError(f"{path}: can't be read as JSON ({' '.join(str(error).split())})") from error
     except RecursionError as error:
-        raise UserError(f"{path}: can't be read (nested too deeply)") from error
+        raise UserError(f"{path}: can't be read as JSON (nested too deeply)") from error
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
