@@ -90,6 +90,8 @@ BAD_DESCRIPTIONS = [
     (edit_json("meta/info.json", data_path="{episode_index:0999999999d}"), "asks for 'episode_index'"),
     (lambda root: (root / "meta/info.json").write_text("{"), "can't be read as JSON"),
     (lambda root: (root / "meta/episodes.jsonl").write_text('{"length": 3}\n'), "not a description of LeRobot's v2.1"),
+    (lambda root: (root / "meta/episodes.jsonl").write_text("[" * 200_000), "not a description of LeRobot's v2.1"),
+    (edit_json("meta/info.json", chunks_size=float("inf")), "not a description of LeRobot's v2.1"),
     (removed("meta/tasks.jsonl"), "not a description of LeRobot's v2.1"),
 ]  # fmt: skip
 

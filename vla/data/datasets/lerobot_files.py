@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.data.datasets.episodes import MAX_STEPS, FrameSource
-from vla.data.datasets.lerobot_frames import LeRobotFrames, Place, open_parquet
+from vla.data.datasets.lerobot_frames import PARQUET_ERRORS, LeRobotFrames, Place, open_parquet
 from vla.data.datasets.lerobot_meta import Feature, Listed, read_meta
 from vla.data.datasets.optional import import_lerobot
 from vla.data.datasets.robot_files import Fields, Keys, StoredEpisode, as_columns, stretches
@@ -61,16 +61,18 @@ class LeRobotFiles:
 
     def episodes(self, keys: Keys, split: str | None = None) -> Iterator[StoredEpisode | BadEpisode]:
         """Every episode in order, or what is wrong with it (or with the whole file that it is in)."""
+        if any(self.meta.features[key].dtype == "video" for key in keys.cameras):
+            import_lerobot("av")
         for file, listed in groupby(self.meta.episodes, key=lambda item: item.data):
             try:
                 table = self._read(file, keys)
-            except (OSError, ValueError, KeyError) as error:
+            except PARQUET_ERRORS as error:
                 yield BadEpisode(f"{self.root / file}: can't be read: {one_line(error)}")
                 continue
             for item in listed:
                 try:
                     yield self._episode(item, table, keys)
-                except (OSError, ValueError, KeyError) as error:
+                except PARQUET_ERRORS as error:
                     yield BadEpisode(f"{self.root / file}: {_name(item)}: {one_line(error)}")
 
     def frames(self, cameras: dict[str, str], cache_bytes: int) -> FrameSource:

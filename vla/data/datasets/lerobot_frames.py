@@ -17,6 +17,8 @@ from vla.data.datasets.video_frames import VideoFrames
 from vla.data.errors import BadEpisode, one_line
 
 MAX_OPEN_FILES = 64
+# What pyarrow raises on damaged files: its exceptions are of these kinds, too.
+PARQUET_ERRORS = (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError, MemoryError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,7 @@ class LeRobotFrames:
             else:
                 for target, row in zip(out, rows, strict=True):
                     decode_into(self._encoded(file, key, place.first_row + int(row)), target)
-        except (*IMAGE_ERRORS, KeyError) as error:
+        except (*IMAGE_ERRORS, *PARQUET_ERRORS) as error:
             where = f"{path}: {demo}: {key} frames {rows[0]} to {rows[-1]}"
             raise BadEpisode(f"{where} can't be read: {one_line(error)}") from None
 

@@ -16,6 +16,10 @@ from vla.data.datasets.optional import import_lerobot
 from vla.data.errors import one_line
 from vla.errors import UserError
 
+_ERRORS = (  # of damaged JSON and parquet files
+    KeyError, TypeError, ValueError, AttributeError, OSError, IndexError, RecursionError, OverflowError, MemoryError,
+    NotImplementedError,
+)  # fmt: skip
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 INFO = "meta/info.json"
 _LISTS = {"v2.0": "meta/episodes.jsonl", "v2.1": "meta/episodes.jsonl", "v3.0": "meta/episodes"}
@@ -99,7 +103,7 @@ def read_meta(root: Path) -> Meta:
         tasks = _tasks_v3(root) if version == "v3.0" else _tasks_v2(root)
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except _ERRORS as error:
         what = f"no {error}" if isinstance(error, KeyError) else one_line(error)
         raise UserError(f"{root / 'meta'}: not a description of LeRobot's {version} layout ({what})") from None
     if len({item.index for item in episodes}) != len(episodes):

@@ -52,7 +52,7 @@ def read_description(root: Path) -> Description:
             str(split["name"]): [int(length) for length in split.get("shardLengths") or []]
             for split in info.get("splits") or []
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{folder}: not a description of a dataset in RLDS ({one_line(error)})") from None

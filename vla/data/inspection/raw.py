@@ -55,6 +55,7 @@ class RawData:
     unreadable: list[str] = field(default_factory=list)  # a line each
     action_names: tuple[str, ...] = LIBERO_CONVENTIONS.action_names
     layout: str = LIBERO
+    title: str = ""  # of the contact sheet; empty: the folder's name
     read_as_training: Callable[[], Scan] | None = None  # of other layouts; it raises UserError
     claims: list[str] = field(default_factory=list)  # what a description says wrongly, a line each
 

@@ -47,7 +47,8 @@ def read_robot(layout: Layout, config: InspectConfig) -> RawData:
     settings = _settings(layout, files, config)
     keys = _keys(settings, files)
     frames = files.frames({key: key for key in keys.cameras}, _CACHE)
-    data = RawData(files.root, [], layout=files.layout, action_names=_names(files, keys.actions))
+    title = f"{getattr(files, 'name', '') or files.root.resolve().name} ({files.layout})"
+    data = RawData(files.root, [], layout=files.layout, title=title, action_names=_names(files, keys.actions))
     state_names = _names(files, keys.states)
     for found in files.episodes(keys):
         if isinstance(found, BadEpisode):

@@ -32,7 +32,7 @@ def write_sheet(data: RawData, orientation: Orientation | None, path: Path) -> P
     rows = [_HEAD + strip.height + _CAPTION for strip in strips]
     sheet = Image.new("RGB", (width, 2 * _MARGIN + 56 + sum(rows)), _PAGE)
     draw = ImageDraw.Draw(sheet)
-    _text(draw, (_MARGIN, _MARGIN), data.root.resolve().name or str(data.root), _INK, 20, bold=True)
+    _text(draw, (_MARGIN, _MARGIN), data.title or data.root.resolve().name or str(data.root), _INK, 20, bold=True)
     _text(draw, (_MARGIN, _MARGIN + 27), _subtitle(data, orientation, len(tasks)), _MUTED, 14)
     top = _MARGIN + 56
     for (task, episode), strip, height in zip(shown, strips, rows, strict=True):
