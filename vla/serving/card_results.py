@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vla.conf.json_files import read_json_object
 from vla.errors import UserError
-from vla.training.checkpoint_files import one_line_errors, read_json
+from vla.training.checkpoint_files import one_line_errors
 from vla.training.evaluation_files import FOLDER
 
 _NOT_MEASURED = "Nothing was measured."
@@ -24,11 +25,11 @@ def results_section(run_dir: Path) -> list[str]:
     found = [held_out] if held_out.is_file() else []
     for path in [*found, *sorted(run_dir.glob(f"{FOLDER}/*/results.json"))]:
         try:
-            values = read_json(path)
+            values = read_json_object(path)
             with one_line_errors(path):
                 lines += [*_section(path, values), ""]
         except UserError as error:
-            lines += [f"`{path.relative_to(run_dir).as_posix()}` can't be read: {error.args[0].partition(': ')[2]}", ""]
+            lines += [f"`{path.relative_to(run_dir).as_posix()}`: {str(error).partition(': ')[2]}.", ""]
     return lines[:-1] or [_NOT_MEASURED]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vla.conf.convert import ImportConfig
+from vla.conf.json_files import read_json_object
 from vla.conf.models import ModelConfig
 from vla.conf.models.nanovlm import NanoVLMConfig
 from vla.conf.pretrain import PretrainConfig
@@ -59,8 +59,8 @@ def _reader(path: Path) -> Callable[[Path, ImportConfig], Imported]:
 
 def _keys(path: Path) -> set[str]:
     try:
-        return {*json.loads(path.read_text(encoding="utf-8"))}
-    except (OSError, ValueError, TypeError):
+        return {*read_json_object(path)}
+    except UserError:
         return set()
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from vla.conf import cli
 from vla.conf.convert import CardConfig
+from vla.conf.json_files import read_json_object
 from vla.conf.models.released import named_weights
 from vla.conf.pretrain import PretrainConfig
 from vla.data.processor import PROCESSOR_FILE
@@ -21,7 +22,7 @@ from vla.errors import UserError
 from vla.models.weights.hub import CARD, front_matter
 from vla.serving.card_results import results_section
 from vla.training.checkpoint import CONFIG
-from vla.training.checkpoint_files import read_json, read_manifest
+from vla.training.checkpoint_files import read_manifest
 from vla.training.checkpoint_store import find_checkpoint
 from vla.training.evaluate import run_dir_of
 
@@ -139,7 +140,7 @@ def _loading(task: str, name: str, repository: str) -> list[str]:
 
 def _contract(folder: Path) -> list[str]:
     """Inputs and outputs, as the Processor holds them."""
-    values = read_json(folder / PROCESSOR_FILE)
+    values = read_json_object(folder / PROCESSOR_FILE)
     statistics = values.pop("statistics", {})
     values.pop("statistics_hash", None)
     rows = [(name, _shown(value)) for name, value in _flat(values) if name != "format"]
@@ -159,7 +160,7 @@ def _data(run: PretrainConfig, folder: Path) -> list[str]:
     values = yaml.safe_load(cli.dump(run))["dataset"]
     rows = [("dataset", type(run.dataset).dataset_id)]
     rows += [(name, _shown(value)) for name, value in _flat(values) if not _PATHS.search(name) and name != "type"]
-    contract = read_json(folder / PROCESSOR_FILE)
+    contract = read_json_object(folder / PROCESSOR_FILE)
     count = contract.get("statistics", {}).get("actions", {}).get("count")
     rows += [("actions in the training split", f"{count:,}")] if count else []
     found = contract.get("statistics_hash")
@@ -169,7 +170,7 @@ def _data(run: PretrainConfig, folder: Path) -> list[str]:
 
 def _training(run: PretrainConfig, manifest: Mapping[str, Any], run_dir: Path) -> list[str]:
     stage = run.stage_config
-    environment = read_json(run_dir / "environment.json") if (run_dir / "environment.json").is_file() else {}
+    environment = read_json_object(run_dir / "environment.json") if (run_dir / "environment.json").is_file() else {}
     versions = {**environment, **manifest["versions"]}
     rows = [
         ("trained module groups", ", ".join(stage.trainable)),
