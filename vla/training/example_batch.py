@@ -14,8 +14,6 @@ from vla.models.base import BaseModel
 from vla.training.feature_cache import frozen_sources
 from vla.training.precision import autocast_context
 
-PROPRIO_DIM = 8  # LIBERO's: position, axis-angle, two fingers
-
 
 def example_batch(config: ModelConfig, batch_size: int) -> Batch:
     """A prepared batch of `batch_size` samples for the model of `config`, with zeros for everything.
@@ -53,7 +51,7 @@ def _actions(config: Any, batch_size: int) -> ActionBatch:
         instructions=["put the bowl on the plate"] * batch_size,
         actions=torch.zeros(batch_size, config.chunk_size, processor.action_dim),
         action_mask=torch.ones(batch_size, config.chunk_size, dtype=torch.bool),
-        proprio=torch.zeros(batch_size, PROPRIO_DIM) if processor.proprio else None,
+        proprio=torch.zeros(batch_size, config.state_dim) if processor.proprio else None,
         rng_seeds=torch.arange(batch_size),
     )
 

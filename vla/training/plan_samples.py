@@ -12,7 +12,6 @@ from vla.errors import UserError
 from vla.overwatch.distributed import DistState
 from vla.tokenization import BYTES
 from vla.training.data_feed import get_sampler
-from vla.training.example_batch import PROPRIO_DIM
 
 
 def count_samples(
@@ -38,7 +37,7 @@ def _stand_in(model: Any) -> Any:
     """A Processor with which samples can be counted; the right one needs the data's statistics, or a tokenizer."""
     task = type(model).task
     if task == "action":
-        statistics = {"actions": _anything(model.processor.action_dim), "proprio": _anything(PROPRIO_DIM)}
+        statistics = {"actions": _anything(model.processor.action_dim), "proprio": _anything(model.state_dim)}
         return Processor(model.processor, model.chunk_size, statistics)
     if task == "language":
         language = replace(model.llm_backbone, tokenizer=BYTES)

@@ -1,5 +1,6 @@
 """The same demonstrations in every layout are the same batches, statistics and labels."""
 
+import json
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,9 +23,11 @@ from vla.conf.datasets import LeRobotConfig, LiberoConfig, RLDSConfig
 from vla.conf.models.atlas import VGGTTinyConfig
 from vla.conf.models.base import ProcessorConfig
 from vla.conf.models.components import ChunkHeadConfig
-from vla.conf.robot_datasets import RobotDataConfig
+from vla.conf.robot_datasets import ConventionsConfig, RobotDataConfig
 from vla.data.datasets.base import Datasets
+from vla.data.datasets.presets import with_preset
 from vla.data.materialize import get_datasets
+from vla.models.materialize import get_model
 
 Write = Callable[[Path, list[Demonstration]], Path]
 LAYOUTS: dict[str, tuple[type[RobotDataConfig], Write, float]] = {  # and how far a channel may be off, on average
@@ -96,8 +99,6 @@ def test_conventions_are_stated_or_refused(demonstrations, tmp_path: Path) -> No
 def test_rlds_needs_its_steps_per_second(demonstrations, tmp_path: Path) -> None:
     stated = open_data(RLDSConfig(root=write_rlds(tmp_path / "a", demonstrations[:3]), preset="libero"))
     meaning = stated.processor.conventions
-    from vla.conf.robot_datasets import ConventionsConfig
-
     own = ConventionsConfig(
         action_units=meaning.action_units, action_frame="base", rotation="axis-angle", gripper_open=-1,
         gripper_closed=1, camera_orientation="top_down",
@@ -160,8 +161,6 @@ def test_relative_and_undecided_gripper_commands(demonstrations, tmp_path: Path)
     commands[3], commands[7] = 1.0, -1.0  # closes, opens
     actions = np.concatenate([item.actions[:, :6], commands[:, None]], axis=1)
     root = write_rlds(tmp_path / "data", [replace(item, actions=actions)], shards=1)
-    from vla.data.datasets.presets import with_preset
-
     stated, _ = with_preset(RLDSConfig(preset="fractal"))
     config = RLDSConfig(root=root, conventions=stated.conventions, fps=3, validation_episodes=0)
     data = open_data(config)
@@ -170,3 +169,27 @@ def test_relative_and_undecided_gripper_commands(demonstrations, tmp_path: Path)
     assert data.train[0]["actions"][:, -1].tolist() == [-1.0, -1.0, -1.0, 1.0]  # what a model sees: +1 closed
     skipped = open_data(replace(config, skip_first_steps=2))
     assert len(skipped.train) == len(actions) - 2
+
+
+def test_states_of_another_width_are_taken_by_a_model_that_says_so(demonstrations, tmp_path: Path) -> None:
+    items = [replace(item, states=item.states[:, :6]) for item in demonstrations[:3]]
+    root = write_rlds(tmp_path / "data", items)
+    features = root / "1.0.0" / "features.json"
+    content = json.loads(features.read_text())
+    steps = content["featuresDict"]["features"]["steps"]["sequence"]["feature"]["featuresDict"]["features"]
+    steps["observation"]["featuresDict"]["features"]["state"]["tensor"]["shape"]["dimensions"] = ["6"]
+    features.write_text(json.dumps(content))
+    stated, _ = with_preset(RLDSConfig(preset="libero"))
+    conventions = replace(stated.conventions, proprio_names=(), proprio_units=())
+    config = RLDSConfig(root=root, conventions=conventions, fps=20)
+    with pytest.raises(
+        ValueError, match=r"proprio_dim: the states of steps/observation/state have 6 dimensions, got 8"
+    ):
+        open_data(config)
+    window = ProcessorConfig(image_size=28, proprio=True, proprio_dim=6)
+    model = VGGTTinyConfig(processor=window, pretrained=False)
+    data = get_datasets(config, model)
+    batch = data.collator([data.train[0], data.train[1]])
+    batch = replace(batch, images=data.processor.images(batch.images))
+    assert batch.proprio.shape == (2, 6)
+    get_model(model)(batch)

@@ -28,6 +28,7 @@ class ProcessorConfig(BaseProcessorConfig):
     augmentation: bool = False  # crop training images at random instead, and recolour them, as OpenVLA's fine-tuning
     orientation: str = "upright"  # upright (rows flipped) | rotate_180 (OpenVLA) | raw (as stored)
     proprio: bool = False  # give the model the robot's state
+    proprio_dim: int = 8  # values of that state; LIBERO's: position (3), axis-angle rotation (3), fingers (2)
     action_dim: int = 7  # translation (3), axis-angle rotation (3), gripper
     normalization: str = "bounds_q99"  # none | bounds | bounds_q99 | mean_std, of actions (not the gripper) and proprio
     normalization_rule: str = "exact"  # exact | openvla | openvla_oft (constants and rounding terms as published)
@@ -35,7 +36,8 @@ class ProcessorConfig(BaseProcessorConfig):
 
     def __post_init__(self) -> None:
         require("cameras", bool(self.cameras), "must name at least one camera", self.cameras)
-        require_positive(self, "num_frames", "frame_stride", "image_size", "action_dim", "max_instruction_tokens")
+        require_positive(self, "num_frames", "frame_stride", "image_size", "proprio_dim", "action_dim")
+        require_positive(self, "max_instruction_tokens")
         require_choice(self, "resize", ("bilinear", "bicubic", "lanczos", "lanczos3"))
         quality, area = self.jpeg_quality, self.center_crop
         require("jpeg_quality", quality is None or 1 <= quality <= 100, "must be in [1, 100]", quality)
@@ -111,3 +113,9 @@ class ActionModelConfig(ModelConfig):
     def chunk_size(self) -> int:
         """Actions that the model predicts at once."""
         return 1
+
+    @property
+    def state_dim(self) -> int:
+        """Values of the robot's state that the model takes, where it takes any (`processor.proprio`)."""
+        published: int = getattr(self, "proprio_dim", self.processor.proprio_dim)  # some models have it for themselves
+        return published

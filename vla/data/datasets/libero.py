@@ -11,7 +11,7 @@ from vla.data.datasets.base import Datasets
 from vla.data.datasets.episodes import Scan, split_episodes, training_statistics
 from vla.data.datasets.hdf5_frames import FrameReader
 from vla.data.datasets.hdf5_index import dataset_root, scan
-from vla.data.datasets.libero_format import ACTION_DIM
+from vla.data.datasets.libero_format import ACTION_DIM, PROPRIO
 from vla.data.datasets.windows import EpisodeDataset
 from vla.data.processor import Processor
 from vla.errors import UserError
@@ -30,6 +30,11 @@ class LiberoDataset(EpisodeDataset):
         if wanted.action_dim != ACTION_DIM:
             raise UserError(
                 f"model.processor.action_dim: LIBERO's actions have {ACTION_DIM} dimensions, got {wanted.action_dim}"
+            )
+        states = sum(PROPRIO.values())
+        if wanted.proprio and model_config.state_dim != states:
+            raise UserError(
+                f"model.processor.proprio_dim: LIBERO's states have {states} dimensions, got {model_config.state_dim}"
             )
         root = dataset_root(config)
         found = scan(config, wanted.cameras, wanted.proprio)

@@ -70,6 +70,11 @@ class RobotDataset(EpisodeDataset):
                 f"model.processor.action_dim: the actions of {', '.join(keys.actions)} have "
                 f"{len(meaning.action_names)} dimensions, got {wanted.action_dim}"
             )
+        if wanted.proprio and len(meaning.proprio_names) != model_config.state_dim:
+            raise UserError(
+                f"model.processor.proprio_dim: the states of {', '.join(keys.states)} have "
+                f"{len(meaning.proprio_names)} dimensions, got {model_config.state_dim}"
+            )
         train, held_out, found = read_splits(files, settings, keys, meaning)
         if processor is None:
             statistics = training_statistics(train, files.root, _what_statistics_depend_on(settings, keys))

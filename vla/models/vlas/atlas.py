@@ -27,7 +27,6 @@ from vla.models.vlas.output import ActionOutput
 from vla.models.weights_source import WeightsRequest, find_weights
 
 VISION, LANGUAGE = "vision_backbone", "llm_backbone"
-PROPRIO_DIM = 8  # LIBERO: end-effector position 3, axis-angle rotation 3, finger positions 2
 
 
 class AtlasVLA(BaseModel):
@@ -62,7 +61,7 @@ class AtlasVLA(BaseModel):
             geometry, self.vision_backbone.feature_dim, (side, side), processor.num_frames, len(processor.cameras)
         )
         self.fusion = get_fusion(config.fusion, self.llm_backbone.hidden_size, geometry.dim)
-        proprio_dim = PROPRIO_DIM if processor.proprio else None
+        proprio_dim = processor.proprio_dim if processor.proprio else None
         self.action_head: ActionHead = resolve_target(config.action_head)(
             config.action_head, config.fusion.dim, processor.action_dim, proprio_dim
         )
