@@ -26,7 +26,7 @@ from vla.models.materialize import get_model
 from vla.overwatch.distributed import DistState
 from vla.serving.watching import calibration
 from vla.serving.watching.frames import draw_held_out, write_dataset
-from vla.serving.watching.threshold import FILE, Threshold, read_threshold, write_threshold
+from vla.serving.watching.threshold import FILE, Threshold, Usual, read_threshold, write_threshold
 from vla.serving.watching.watched import load_watcher
 from vla.serving.watching.watcher import Verdict, Watcher, newest_frame, restrain
 from vla.training import pretrain
@@ -121,9 +121,13 @@ def test_calibration_gives_the_run_its_threshold(run: Path, data: Path, capsys: 
     watcher = Watcher.load(run)
     assert watcher.threshold is not None and watcher.threshold.fingerprint == watcher.fingerprint
     # The highest frame of all: of 3 episodes and the new one, a quarter may be above.
-    _, episodes = calibration.read_held_out(MVTecADConfig(root=data))
+    config = MVTecADConfig(root=data)
+    episodes = calibration.read_episodes(config, config.test_meta)[1]
     scores = [score for files in episodes.values() for score in calibration.score_episode(watcher, data, files)]
     assert watcher.threshold.value == max(scores)
+    trained = calibration.read_episodes(config, config.train_meta)[1]
+    assert watcher.usual == calibration.learn_usual(watcher, config, config) and len(trained) == 3
+    assert np.array(watcher.usual.mean).shape == (8, 8)  # 64 pixels, cells of 8
     with Image.open(data / episodes[min(episodes)][0]) as image:
         frame = np.asarray(image)
     assert watcher.look([frame]) == [Verdict(scores[list(episodes).index(min(episodes)) * 4], False)]
@@ -131,10 +135,22 @@ def test_calibration_gives_the_run_its_threshold(run: Path, data: Path, capsys: 
     assert Watcher.load(run).threshold.value < max(scores)
 
 
+def test_strange_is_what_is_not_usual_at_its_place() -> None:
+    maps = np.zeros((4, 1, 2))
+    maps[:, 0, 0] = 100  # never rebuilt, and usual
+    maps[:, 0, 1] = [1, 3, 1, 3]
+    usual = Usual.of(maps)
+    assert usual.mean == ((100.0, 2.0),)
+    assert usual.spread[0] == pytest.approx((0.05, 1.05))  # a tenth of the mean spread, one half, is added
+    assert usual.scores(np.array([[[100.0, 2.0]], [[100.0, 4.1]], [[100.0, -0.1]]])) == pytest.approx([0, 2, 2])
+    assert usual.scores(np.array([[[99.0, 2.0]]])) == pytest.approx([20])  # better than usual is unusual, too
+
+
 def test_threshold_of_other_weights_or_frames_is_refused(tmp_path: Path) -> None:
     assert read_threshold(tmp_path, "weights") is None
-    write_threshold(tmp_path, THRESHOLD)
-    assert read_threshold(tmp_path, "weights") == THRESHOLD
+    for threshold in (THRESHOLD, replace(THRESHOLD, usual=Usual(((0.1, 1 / 3),), ((1e-9, 2.0),)))):
+        write_threshold(tmp_path, threshold)
+        assert read_threshold(tmp_path, "weights") == threshold
     with pytest.raises(UserError, match=r"belongs to other weights \(weights, these are others\); calibrate again"):
         read_threshold(tmp_path, "others")
     THRESHOLD.check_frames("agentview", 128)
@@ -152,7 +168,7 @@ def test_pictures_without_episodes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"camera": "agentview", "image_size": 64, "every": 8}')
     (tmp_path / "test.json").write_text('{"filename": "a/test/good/0.png", "label": 0}\n')
     with pytest.raises(UserError, match="holds no frames by episode; name what `data.py watch-frames` wrote"):
-        calibration.read_held_out(MVTecADConfig(root=tmp_path))
+        calibration.read_episodes(MVTecADConfig(root=tmp_path), "test.json")
 
 
 # --- frame in, score and verdict out ---

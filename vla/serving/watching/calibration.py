@@ -20,8 +20,8 @@ from vla.conf.watching import CalibrateConfig
 from vla.data.anomaly.index import image_folder
 from vla.data.rendered_files import MANIFEST
 from vla.errors import UserError
-from vla.evaluation.conformal import conformal_threshold
-from vla.serving.watching.threshold import Threshold, write_threshold
+from vla.evaluation.conformal import conformal_threshold, episodes_needed
+from vla.serving.watching.threshold import Threshold, Usual, write_threshold
 from vla.serving.watching.watcher import Watcher
 from vla.training.checkpoint import CONFIG
 from vla.training.checkpoint_store import find_checkpoint
@@ -29,7 +29,9 @@ from vla.training.evaluate import run_dir_of
 
 
 def run(config: CalibrateConfig) -> int:
-    """Score the held-out frames, and save the threshold in the run's folder; returns exit code 0.
+    """Learn from the training frames what maps usually are, score the held-out ones, and save the threshold.
+
+    It is written into the run's folder. Held-out episodes have no part in what is usual. Returns exit code 0.
 
     Raises:
         UserError: there is no checkpoint of an anomaly detector, no frames by episode, or too few episodes.
@@ -41,15 +43,19 @@ def run(config: CalibrateConfig) -> int:
     dataset = cli.load(PretrainConfig, folder / CONFIG).dataset
     if not isinstance(dataset, MVTecADConfig):
         raise UserError("dataset_root: must name what `data.py watch-frames` wrote")
+    own = dataset
     if config.dataset_root is not None:
         dataset = replace(dataset, root=config.dataset_root, image_dir=None)
-    about, episodes = read_held_out(dataset)
+    about, episodes = read_episodes(dataset, dataset.test_meta)
+    if len(episodes) < episodes_needed(config.false_alarm_rate):  # before minutes of looking
+        conformal_threshold([[0.0]] * len(episodes), config.false_alarm_rate)
+    watcher.usual = learn_usual(watcher, dataset, own)
     scores = [score_episode(watcher, image_folder(dataset), files) for files in episodes.values()]
     value = conformal_threshold(scores, config.false_alarm_rate, config.per)
     frames = sum(map(len, scores))
     threshold = Threshold(
         value, config.false_alarm_rate, config.per, len(scores), frames, about["every"], about["camera"],
-        about["image_size"], watcher.fingerprint,
+        about["image_size"], watcher.fingerprint, watcher.usual,
     )  # fmt: skip
     path = write_threshold(run_dir_of(folder), threshold)
     print(
@@ -61,15 +67,33 @@ def run(config: CalibrateConfig) -> int:
 
 def score_episode(watcher: Watcher, folder: Path, files: list[str]) -> list[float]:
     """Scores of an episode's pictures."""
+    return [verdict.score for verdict in watcher.look(_frames(folder, files))]
+
+
+def learn_usual(watcher: Watcher, dataset: MVTecADConfig, own: MVTecADConfig) -> Usual:
+    """What maps usually are in the training episodes: of `dataset`, or where it has none, of the run's `own` data.
+
+    Raises:
+        UserError: neither is here.
+    """
+    for data in (dataset, own):
+        episodes = read_episodes(data, data.train_meta)[1]
+        if episodes:
+            folder = image_folder(data)
+            return Usual.of(np.concatenate([watcher.places(_frames(folder, files)) for files in episodes.values()]))
+    raise UserError(f"dataset_root: {own.root} has no training frames, by which scores are measured")
+
+
+def _frames(folder: Path, files: list[str]) -> list[np.ndarray]:
     frames = []
     for file in files:
         with Image.open(folder / file) as image:
             frames.append(np.asarray(image.convert("RGB")))
-    return [verdict.score for verdict in watcher.look(frames)]
+    return frames
 
 
-def read_held_out(dataset: MVTecADConfig) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """What the frames are (`camera`, `image_size`, `every`), and the files of each held-out episode.
+def read_episodes(dataset: MVTecADConfig, meta: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """What the frames are (`camera`, `image_size`, `every`), and the files of each episode of a meta file.
 
     Raises:
         UserError: the folder isn't one that `data.py watch-frames` wrote.
@@ -80,7 +104,7 @@ def read_held_out(dataset: MVTecADConfig) -> tuple[dict[str, Any], dict[str, lis
     try:
         about = json.loads((dataset.root / MANIFEST).read_text(encoding="utf-8"))
         found = {name: about[name] for name in ("camera", "image_size", "every")}
-        with jsonlines.open(dataset.root / dataset.test_meta) as lines:
+        with jsonlines.open(dataset.root / meta) as lines:
             for line in lines.iter(type=dict, skip_empty=True):
                 episodes[str(line["episode"])].append(str(line["filename"]))
     except (OSError, ValueError, KeyError, TypeError, jsonlines.Error) as error:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from vla.evaluation.detection import Watched, detection, false_alarms
@@ -32,6 +33,7 @@ def watching_results(watched: WatchedPolicy, rounds: Sequence[Round]) -> dict[st
         rounds: the first without a fault.
     """
     watcher, threshold = watched.watcher, watched.threshold
+    about_threshold = {name: value for name, value in asdict(threshold).items() if name != "usual"}
     plain = rounds[0].outcomes
     normal = watched_by_key(plain)
     good = watched_by_key([item for item in plain if item.status == "success"])
@@ -40,7 +42,7 @@ def watching_results(watched: WatchedPolicy, rounds: Sequence[Round]) -> dict[st
         "successes": asdict(false_alarms(list(good.values()), threshold.value)),
     }
     return {
-        "watcher": {"name": watcher.name, "fingerprint": watcher.fingerprint, "threshold": asdict(threshold)},
+        "watcher": {"name": watcher.name, "fingerprint": watcher.fingerprint, "threshold": about_threshold},
         "action": watched.action,
         "normal": {**_success(plain), "false_alarms": alarms, "episodes": _rows(plain, threshold.value), "picture": ""},
         "faults": [_fault(item, normal, threshold.value) for item in rounds[1:]],
@@ -90,13 +92,15 @@ def table_rows(watching: dict[str, Any]) -> list[list[str]]:
 
 
 def to_table(watching: dict[str, Any]) -> Table:
-    """The same for a terminal."""
-    table = Table(title=about(watching), caption="\n".join(false_alarm_lines(watching)))
-    table.add_column("fault")
-    for column in COLUMNS:
-        table.add_column(column, justify="right")
-    for row in table_rows(watching):
-        table.add_row(*row)
+    """The most important of it for a terminal of 80 columns."""
+    layout: dict[str, Any] = {"box": box.SIMPLE, "padding": (0, 1, 0, 0)}
+    table = Table(title=about(watching), caption="\n".join(false_alarm_lines(watching)), **layout)
+    table.add_column("fault", no_wrap=True)
+    shown = [number for number, name in enumerate(COLUMNS) if name not in ("episodes", "stopped")]
+    for number in shown:
+        table.add_column(COLUMNS[number], justify="right")
+    for name, *cells in table_rows(watching):
+        table.add_row(name, *(cells[number] for number in shown))
     return table
 
 

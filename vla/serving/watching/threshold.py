@@ -6,11 +6,48 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from vla.data.rendered_files import write_text
 from vla.errors import UserError
 
 FILE = "threshold.json"
 FORMAT = 1
+SPREAD_FLOOR = 0.1  # of the mean spread, added to every place's: where nothing ever moved, noise is no alarm
+
+Rows = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Usual:
+    """
+    What a detector's map of anomaly usually is at each place, in normal episodes seen by a camera that stands still.
+
+    A place that the detector never rebuilds well is not strange for that, and one that it suddenly rebuilds better, as
+    of a blurred or dark frame, is.
+
+    Attributes:
+        mean, spread: [h][w] of the map, averaged over cells.
+    """
+
+    mean: Rows
+    spread: Rows
+
+    @classmethod
+    def of(cls, maps: np.ndarray) -> Usual:
+        """Of the maps float [n, h, w] of the frames that were trained on."""
+        maps = maps.astype(np.float64)
+        spread = maps.std(axis=0)
+        return cls(_rows(maps.mean(axis=0)), _rows(spread + SPREAD_FLOOR * spread.mean() + 1e-12))
+
+    def scores(self, maps: np.ndarray) -> list[float]:
+        """Of maps float [n, h, w]: how many spreads the most unusual place is away from its mean, up or down."""
+        away = np.abs(maps.astype(np.float64) - np.array(self.mean)) / np.array(self.spread)
+        return [float(value) for value in away.max(axis=(1, 2))]
+
+
+def _rows(values: np.ndarray) -> Rows:
+    return tuple(tuple(float(value) for value in row) for row in values)
 
 
 @dataclass(frozen=True)
@@ -27,6 +64,7 @@ class Threshold:
         camera: whose frames they were.
         image_size: of the frames as they were stored, pixels.
         fingerprint: of the weights and the preparation that gave the scores.
+        usual: what scores are measured by; None: they are the detector's own.
     """
 
     value: float
@@ -38,6 +76,7 @@ class Threshold:
     camera: str
     image_size: int
     fingerprint: str
+    usual: Usual | None = None
 
     def check_frames(self, camera: str, image_size: int | None) -> None:
         """Compare with the frames that are going to be looked at; None: their size isn't known.
@@ -73,7 +112,9 @@ def read_threshold(run: Path, fingerprint: str) -> Threshold | None:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("format") != FORMAT:
             raise ValueError("another format")
-        threshold = Threshold(**values)
+        usual = values.pop("usual")
+        read = None if usual is None else Usual(*(_rows(np.array(usual[name])) for name in ("mean", "spread")))
+        threshold = Threshold(**values, usual=read)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{path}: not a watcher's threshold ({error}); calibrate again") from error
     if threshold.fingerprint != fingerprint:

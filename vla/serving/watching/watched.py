@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -88,7 +88,8 @@ class WatchedPolicy:
     def fingerprint(self) -> str:
         """Differs where episodes or their scores may; a threshold that only observes changes neither."""
         limit = None if self.action == "observe" else self.threshold.value
-        return short_hash([self.watcher.fingerprint, self.action, limit])
+        usual = self.threshold.usual
+        return short_hash([self.watcher.fingerprint, self.action, limit, None if usual is None else asdict(usual)])
 
     def act(self, inputs: list[PolicyInput]) -> list[np.ndarray]:
         """See `SimulatorPool.run`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,10 @@ class Verdict:
 
 class Watcher:
     """
-    Scores frames as the detector's own run scores pictures. Anything that runs a policy can ask one.
+    Scores frames. Anything that runs a policy can ask one.
+
+    With a threshold, a score says how unusual a frame's map of anomaly is (`Usual`); without one, it is that of the
+    detector's own run.
 
     Args:
         processor: of its checkpoint.
@@ -61,6 +64,7 @@ class Watcher:
         fingerprint: str = "", name: str = "watcher",
     ) -> None:  # fmt: skip
         self.processor, self.threshold, self.device = processor, threshold, device
+        self.usual = None if threshold is None else threshold.usual
         self.fingerprint, self.name = fingerprint, name
         self._model, self._task = model.eval(), AnomalyTask(processor)
         # One by one on a CPU, so that no score's bits depend on which other frames came at the same time.
@@ -95,12 +99,33 @@ class Watcher:
         Args:
             frames: uint8 [H, W, 3] each, upright as people see the scene.
         """
-        parts = [frames[i : i + self._max_batch] for i in range(0, len(frames), self._max_batch)]
-        scores = [score for part in parts for score in self._scores(part)]
+        scores = [score for maps in self._maps(frames) for score in self._scores(maps)]
         limit = None if self.threshold is None else self.threshold.value
         return [Verdict(score, None if limit is None else score > limit) for score in scores]
 
-    def _scores(self, frames: Sequence[np.ndarray]) -> list[float]:
+    @torch.no_grad()
+    def places(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        """Maps of anomaly float32 [n, h, w] of frames as `look` takes them, averaged over cells of `score_pool`."""
+        return np.concatenate([self._cells(maps) for maps in self._maps(frames)])
+
+    def _cells(self, maps: torch.Tensor) -> np.ndarray:
+        pool = self.processor.config.score_pool
+        cells: np.ndarray = torch.nn.functional.avg_pool2d(maps[:, None], pool, stride=pool)[:, 0].numpy()
+        return cells
+
+    def _scores(self, maps: torch.Tensor) -> list[float]:
+        if self.usual is not None:
+            return self.usual.scores(self._cells(maps))
+        config = self.processor.config
+        scores: list[float] = image_scores(maps, config.score_pool)[config.image_score].tolist()
+        return scores
+
+    def _maps(self, frames: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
+        """float32 [B, H, W] on the CPU, batch by batch."""
+        for start in range(0, len(frames), self._max_batch):
+            yield self._map(frames[start : start + self._max_batch])
+
+    def _map(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
         pictures = [self.processor.picture(Image.fromarray(np.ascontiguousarray(frame))) for frame in frames]
         images = torch.from_numpy(np.stack(pictures))
         size, (height, width) = len(images), images.shape[-2:]
@@ -109,10 +134,8 @@ class Watcher:
             labels=torch.zeros(size, dtype=torch.int64), classes=["watched"] * size, files=[""] * size,
             is_real=torch.ones(size, dtype=torch.bool), rng_seeds=torch.zeros(size, dtype=torch.int64),
         )  # fmt: skip
-        maps = self._model(self._task.prepare(batch, self.device)).anomaly_maps
-        config = self.processor.config
-        scores: list[float] = image_scores(maps.cpu(), config.score_pool)[config.image_score].tolist()
-        return scores
+        maps: torch.Tensor = self._model(self._task.prepare(batch, self.device)).anomaly_maps
+        return maps.float().cpu()
 
 
 def newest_frame(images: np.ndarray, cameras: int, bottom_up: bool = True) -> np.ndarray:
