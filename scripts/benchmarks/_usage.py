@@ -4,12 +4,13 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median_low
 from typing import NamedTuple
 
 import psutil
 
 MEGABYTE = 2**20
-ALLOWED = 8 * MEGABYTE  # growth of memory that is none: buffers of the allocator, more of less of a batch
+ALLOWED = 8 * MEGABYTE  # growth of memory that is none: buffers of the allocator
 
 
 class Usage(NamedTuple):
@@ -33,18 +34,19 @@ def usage() -> Usage:
 
 
 def growth(seen: Sequence[Usage]) -> list[str]:
-    """What has grown from the first to the last moment, in words; none: nothing leaks.
+    """What has grown between the two halves of what was seen, in words; none: nothing leaks.
 
-    Files, threads and processes may not be more at the end than at the beginning. Memory may be by `ALLOWED`; it is
-    compared with the largest of the first half, since it comes and goes.
+    Files, threads and processes may come and go (a batch that a worker has read is an open file): they have grown where
+    the second half's median is above all of the first half. Memory has where the medians differ by more than `ALLOWED`.
     """
-    first, last, half = seen[0], seen[-1], seen[: max(1, len(seen) // 2)]
+    middle = len(seen) // 2
     found = []
     for name in ("files", "threads", "processes"):
-        if getattr(last, name) > getattr(first, name):
-            found.append(f"{name}: {getattr(first, name)}, then {getattr(last, name)}")
+        early, late = ([getattr(item, name) for item in half] for half in (seen[:middle], seen[middle:]))
+        if median_low(late) > max(early):
+            found.append(f"{name}: {max(early)}, then {median_low(late)}")
     for name in ("main", "children"):
-        early, late = max(getattr(item, name) for item in half), getattr(last, name)
+        early, late = (median_low([getattr(item, name) for item in half]) for half in (seen[:middle], seen[middle:]))
         if late - early > ALLOWED:
             found.append(f"memory ({name}): {early / MEGABYTE:.1f} MB, then {late / MEGABYTE:.1f} MB")
     return found

@@ -62,9 +62,10 @@ def test_what_piles_up_is_found(tmp_path):
     with (tmp_path / "file").open("w"):
         held = os.urandom(2 * ALLOWED)
         thread.start()
-        found = growth([*before, usage()])
+        found = growth([*before, *(usage() for _ in range(4))])
     done.set()
     thread.join()
+    assert growth([*before, before[0]._replace(files=before[0].files + 9), *before]) == []  # for a moment
     assert [text.partition(":")[0] for text in found] == ["files", "threads", "memory (main)"], (found, len(held))
 
 
