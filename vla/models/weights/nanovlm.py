@@ -85,8 +85,6 @@ def read_published_config(folder: Path, base: NanoVLMConfig | None = None) -> Na
         if "lm_hidden_dim" not in content:
             raise ValueError("there is no lm_hidden_dim in it")
         return from_published({**content}, base)
-    except UserError:
-        raise
     except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{path}: not the configuration of a nanoVLM ({error})") from error
 
