@@ -34,9 +34,12 @@ def test_killed_and_resumed(tmp_path, case, kills):
 
 
 def write_config(root: Path, name: str) -> Path:
-    """The configuration file of a run of two processes that does not say that it is to be resumed."""
-    path = root / f"{name}.yaml"
-    cli.save(replace(tiny_run(root, name, DDPConfig(), 2, STEPS), resume=None), path)
+    """The configuration file of a run of two processes that does not say that it is to be resumed.
+
+    It waits for its saves: which one is the last before a process dies has to be known.
+    """
+    path, config = root / f"{name}.yaml", tiny_run(root, name, DDPConfig(), 2, STEPS)
+    cli.save(replace(config, resume=None, checkpoint=replace(config.checkpoint, asynchronous=False)), path)
     return path
 
 

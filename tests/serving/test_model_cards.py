@@ -89,7 +89,7 @@ def test_a_card_says_what_the_files_say(run_dir: Path, capsys: pytest.CaptureFix
         "hf download me/soup --local-dir soup", "vla serve --checkpoint soup",
         "for 1,234 optimizer steps (2.5 epochs)", "| pick up the soup | 3/4 | 75.0% | 30.0% - 95.0% |",
         "| **all** | 3/4 | 75.0% | 30.0% - 95.0% |", "| colour | 6/8 | 75.0% | 40.0% - 93.0% | 25.0% |",
-        "| l1 | 0.1235 |", "`evaluation/other/results.json`: can't be read (", "| chunk_size | 1 |",
+        "| l1 | 0.1235 |", "`evaluation/other/results.json`: can't be read as JSON (", "| chunk_size | 1 |",
         "| actions in the training split | 4,321 |", "transformers 9.9", "| gripper | 6 | 10 | 8 | 9 | 11 | 7 |",
         "1 episodes ended in an error", "Licence: `mit`.",
     ):  # fmt: skip

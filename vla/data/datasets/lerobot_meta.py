@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vla.conf.json_files import read_json_object
 from vla.data.datasets.optional import import_lerobot
 from vla.data.errors import one_line
 from vla.errors import UserError
@@ -203,15 +204,9 @@ def inside(path: str) -> str:
 
 
 def _json(path: Path, otherwise: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"dataset.root: {otherwise}: {path} is not there") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: can't be read as JSON: {one_line(error)}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must be a JSON object")
-    return content
+    if not path.exists():
+        raise UserError(f"dataset.root: {otherwise}: {path} is not there")
+    return read_json_object(path)
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,11 +1,11 @@
 """What `features.json` and `dataset_info.json` of a dataset in RLDS say: fields, splits and their files."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vla.conf.json_files import read_json_object
 from vla.data.errors import one_line
 from vla.errors import UserError
 
@@ -113,12 +113,6 @@ def _shape(node: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"dataset.root: no dataset in RLDS: {path} is not there") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: can't be read as JSON: {one_line(error)}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must be a JSON object")
-    return content
+    if not path.exists():
+        raise UserError(f"dataset.root: no dataset in RLDS: {path} is not there")
+    return read_json_object(path)
