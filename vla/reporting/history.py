@@ -89,7 +89,7 @@ def _rows(path: Path) -> Iterator[dict | None]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError:  # a run that was killed leaves half a line
+            except (ValueError, RecursionError):  # a run that was killed leaves half a line
                 row = None
             yield row if isinstance(row, dict) else None
 

@@ -183,7 +183,7 @@ def one_line_errors(path: Path) -> Iterator[None]:
         raise
     except KeyError as error:
         raise UserError(f"{path}: broken, or of another version: {error} is missing") from error
-    except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError, RuntimeError, OSError) as error:
         raise UserError(f"{path}: broken, or of another version ({' '.join(str(error).split())})") from error
 
 

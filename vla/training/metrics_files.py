@@ -13,7 +13,7 @@ def cut_after(path: Path, step: int, key: str = "global_step") -> int:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             keep = json.loads(line)[key] <= step
-        except (ValueError, KeyError, TypeError):  # half a line: the run was killed while writing it
+        except (ValueError, KeyError, TypeError, RecursionError):  # half a line: the run was killed while writing it
             keep = False
         if keep:
             kept.append(line + "\n")
@@ -33,6 +33,6 @@ def logged_keys(path: Path, step: int, key: str = "global_step") -> set[str]:
                 try:
                     row = json.loads(line)
                     names |= set(row) if row[key] == step else set()
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     continue
     return names

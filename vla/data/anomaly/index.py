@@ -106,11 +106,13 @@ def _from_folders(folder: Path, split: str) -> Iterator[PictureRef]:
 
 
 def _reference(folder: Path, file: str, class_name: str, label: int, mask: str | None) -> PictureRef:
+    missing = file
     try:
         status = (folder / file).stat()
-    except OSError:
-        raise ValueError(f"there is no {file} in {folder}") from None
-    if mask is not None and not (folder / mask).is_file():
-        raise ValueError(f"there is no {mask} in {folder}")
+        if mask is not None:
+            missing = mask
+            (folder / mask).stat()
+    except OSError:  # a name that no file can have, too
+        raise ValueError(f"there is no {missing} in {folder}") from None
     identity = f"{file} {status.st_size} {status.st_mtime_ns}"
     return PictureRef(file, class_name, label, mask, hashlib.sha256(identity.encode()).hexdigest()[:16])

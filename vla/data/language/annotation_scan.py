@@ -114,6 +114,8 @@ def _elements(window: _Window, position: int, byte: int) -> Iterator[_Piece]:
         try:
             value, end = decode(window.text, position)
             problem = "the file ends here"
+        except RecursionError:
+            raise UserError(f"{window.path}[{number}]: nested too deeply") from None
         except ValueError as error:
             value, end, problem = None, len(window.text), one_line(error)
             if window.at_end or _is_hopeless(error, len(window.text)):

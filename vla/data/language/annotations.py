@@ -65,7 +65,7 @@ class Annotations:
         """
         try:
             content = json.loads(self.read_bytes(row))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadExample(f"{self.path}[{row}]: {_MISSING}") from error
         if not isinstance(content, dict):
             raise BadExample(f"{self.path}[{row}]: {_MISSING}")
