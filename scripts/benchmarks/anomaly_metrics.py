@@ -42,20 +42,24 @@ def _measure(
     name: str, function: Callable[..., tuple[float, float]], arguments: tuple[int, int, int]
 ) -> dict[str, Any]:
     context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    process = context.Process(target=_child, args=(queue, function, arguments))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(sender, function, arguments))
     process.start()
-    seconds, value, peak = queue.get()
+    sender.close()  # the process has the only other one, so that its end is the end of what comes
+    try:
+        seconds, value, peak = receiver.recv()
+    except EOFError:
+        raise SystemExit(f"{name}: its process ended without a result; what it said is above") from None
     process.join()
     return {"name": name, "seconds": seconds, "mean_pixel_auroc": value, "peak_gib": peak}
 
 
-def _child(queue: Any, function: Callable[..., tuple[float, float]], arguments: tuple[int, int, int]) -> None:
+def _child(sender: Any, function: Callable[..., tuple[float, float]], arguments: tuple[int, int, int]) -> None:
     torch.set_num_threads(1)
     batches = _batches(*arguments)
     seconds, value = function(batches, arguments[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    queue.put((seconds, value, peak))
+    sender.send((seconds, value, peak))
 
 
 def _batches(pictures: int, classes: int, size: int) -> Iterator[Batch]:
