@@ -67,13 +67,17 @@ def run(
         config = parse(config_class, argv, defaults, program)
     except UserError as error:
         if os.environ.get("RANK", "0") == "0":  # every process of a launcher finds the same error
-            print(f"error: {error}", file=sys.stderr)
+            _tell(error)
         return 2
     try:
         return function(config) or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(error)
         return 2
+
+
+def _tell(error: UserError) -> None:
+    sys.stderr.write(f"error: {error}\n")  # in one piece: several processes may have something to say at once
 
 
 def load(config_class: type[Config], path: str | Path) -> Config:
