@@ -8,7 +8,7 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("data", "training")]
 from robot_files import shipped, write_lerobot_v21, write_lerobot_v30, write_rlds  # noqa: E402
-from toys import assert_same_run  # noqa: E402
+from toys import assert_same_run, stopped_at  # noqa: E402
 
 from vla.conf.datasets import LeRobotConfig, RLDSConfig  # noqa: E402
 from vla.conf.models.atlas import VGGTTinyConfig  # noqa: E402
@@ -17,7 +17,6 @@ from vla.conf.robot_datasets import RobotDataConfig  # noqa: E402
 from vla.data.materialize import load_processor  # noqa: E402
 from vla.overwatch.distributed import DistState  # noqa: E402
 from vla.training import pretrain  # noqa: E402
-from vla.training.state import TrainerState  # noqa: E402
 
 LAYOUTS = {
     "lerobot-v2.1": lambda path, items: LeRobotConfig(root=write_lerobot_v21(path, items)),
@@ -39,18 +38,10 @@ def config(run_dir: Path, data: RobotDataConfig, **values: str) -> PretrainConfi
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_trains_and_resumes_exactly(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trains_and_resumes_exactly(layout: str, tmp_path: Path) -> None:
     data = LAYOUTS[layout](tmp_path / "data", shipped(1, 3, 6))
     assert pretrain.train(config(tmp_path / "straight", data), DistState()).global_step == 2
-    advance = TrainerState.advance
-
-    def advance_to_1(state: TrainerState) -> None:
-        if state.global_step == 1:
-            raise KeyboardInterrupt
-        advance(state)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(TrainerState, "advance", advance_to_1)
+    with stopped_at(1):
         pretrain.train(config(tmp_path / "broken", data), DistState())
     assert pretrain.train(config(tmp_path / "broken", data, resume="auto"), DistState()).global_step == 2
     assert_same_run(tmp_path / "straight", tmp_path / "broken", 2)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toys import assert_same_run
+from toys import assert_same_run, stopped_at
 
 from vla.conf.datasets import LiberoMiniConfig
 from vla.conf.models.atlas import VGGTTinyConfig
@@ -13,7 +13,6 @@ from vla.conf.pretrain import CheckpointConfig, EvaluationConfig, LoaderConfig, 
 from vla.conf.stage import Stage
 from vla.overwatch.distributed import DistState
 from vla.training import pretrain
-from vla.training.state import TrainerState
 
 FILES = sorted(LiberoMiniConfig().root.glob("*_demo.hdf5"))
 
@@ -37,17 +36,9 @@ def config(run_dir: Path, stage: Stage, **values: str) -> PretrainConfig:
 
 @pytest.mark.skipif(not FILES, reason="libero-mini is not here")
 @pytest.mark.parametrize("stage", [Stage.ALIGN, Stage.FULL_FINETUNE])  # with and without reused features
-def test_resume_is_exact(tmp_path: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_is_exact(tmp_path: Path, stage: Stage) -> None:
     assert pretrain.train(config(tmp_path / "straight", stage), DistState()).global_step == 6
-    advance = TrainerState.advance
-
-    def advance_to_4(state: TrainerState) -> None:
-        if state.global_step == 4:
-            raise KeyboardInterrupt
-        advance(state)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(TrainerState, "advance", advance_to_4)
+    with stopped_at(4):
         pretrain.train(config(tmp_path / "broken", stage), DistState())
     assert pretrain.train(config(tmp_path / "broken", stage, resume="auto"), DistState()).global_step == 6
     assert_same_run(tmp_path / "straight", tmp_path / "broken", 6)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toys import assert_same_run, metrics
+from toys import assert_same_run, metrics, stopped_at
 
 sys.path.append(str(Path(__file__).parents[1] / "distributed"))
 from uniad_runs import render, uniad_config
@@ -18,7 +18,6 @@ from vla.conf.stage import Stage
 from vla.conf.strategies import DDPConfig
 from vla.overwatch.distributed import DistState
 from vla.training import lr_range_test, pretrain
-from vla.training.state import TrainerState
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +33,11 @@ def config(run_dir: Path, data: Path, stage: Stage = Stage.ALIGN, cache: bool = 
 
 
 @pytest.mark.parametrize("stage", [Stage.ALIGN, Stage.FULL_FINETUNE])
-def test_resume_is_exact(tmp_path, data, stage, monkeypatch):
+def test_resume_is_exact(tmp_path, data, stage):
     """Stopped in the middle of an epoch, with dropout, noise, and a worker process."""
     values = {"checkpoint": CheckpointConfig(every_steps=1, keep_last=9), "loader": LoaderConfig(num_workers=1)}
     assert pretrain.train(config(tmp_path / "straight", data, stage, **values), DistState()).global_step == 6
-    advance = TrainerState.advance
-
-    def advance_to_4(state: TrainerState) -> None:
-        if state.global_step == 4:
-            raise KeyboardInterrupt
-        advance(state)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(TrainerState, "advance", advance_to_4)
+    with stopped_at(4):
         pretrain.train(config(tmp_path / "broken", data, stage, **values), DistState())
     resumed = config(tmp_path / "broken", data, stage, resume="auto", **values)
     assert pretrain.train(resumed, DistState()).global_step == 6

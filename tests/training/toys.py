@@ -1,12 +1,14 @@
 """A model, a dataset and runs of them that are small enough to train a few steps in no time."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +29,7 @@ from vla.training.checkpoint_files import read_tensors
 from vla.training.checkpoint_store import CheckpointStore
 from vla.training.materialize import get_task, get_train_strategy
 from vla.training.metrics import MEASURED
+from vla.training.state import TrainerState
 from vla.training.strategies.base_strategy import TrainStrategy
 
 checkpoint_files.flush = lambda path: None  # a busy disk would make the tests wait
@@ -205,6 +208,21 @@ def metrics(run_dir: Path) -> list[dict]:
         {name: value for name, value in line.items() if name not in MEASURED and "training_stats/" not in name}
         for line in lines
     ]
+
+
+@contextmanager
+def stopped_at(step: int) -> Iterator[None]:
+    """A run inside of this is interrupted, as by Ctrl-C, when `step` steps are done; it has to come that far."""
+    advance = TrainerState.advance
+
+    def advance_or_stop(state: TrainerState) -> None:
+        if state.global_step == step:
+            raise KeyboardInterrupt
+        advance(state)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TrainerState, "advance", advance_or_stop)
+        yield
 
 
 def assert_same_run(left: Path, right: Path, step: int) -> None:

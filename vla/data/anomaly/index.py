@@ -13,6 +13,7 @@ from pathlib import Path
 import jsonlines
 
 from vla.conf.datasets import MVTecADConfig
+from vla.data.datasets.base import existing_root
 from vla.data.errors import one_line
 from vla.errors import UserError
 
@@ -38,16 +39,13 @@ def image_folder(config: MVTecADConfig) -> Path:
     Raises:
         UserError: there is none.
     """
-    if config.root is None:
-        raise UserError("dataset.root: must name the folder of MVTec-AD (a folder per class, or train.json beside it)")
-    if not config.root.is_dir():
-        raise UserError(f"dataset.root: no such folder: {config.root}")
+    root = existing_root(config.root, "of MVTec-AD (a folder per class, or train.json beside it)")
     if config.image_dir is not None:
         if not config.image_dir.is_dir():
             raise UserError(f"dataset.image_dir: no such folder: {config.image_dir}")
         return config.image_dir
-    inner = config.root / IMAGE_FOLDER
-    return inner if inner.is_dir() else config.root
+    inner = root / IMAGE_FOLDER
+    return inner if inner.is_dir() else root
 
 
 def read_index(config: MVTecADConfig, split: str) -> list[PictureRef]:

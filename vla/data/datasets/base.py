@@ -2,9 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from vla.batches import Batch
+from vla.errors import UserError
+from vla.overwatch import initialize_overwatch
+
+overwatch = initialize_overwatch(__name__)
 
 
 @runtime_checkable
@@ -46,3 +51,31 @@ class Datasets:
     validation: MapDataset | None  # None: nothing is held out
     collator: Callable[[list[dict[str, Any]]], Batch]
     processor: Any  # a Processor, or a LanguageProcessor
+
+
+def existing_root(root: Path | None, contents: str) -> Path:
+    """The folder that `dataset.root` names.
+
+    Args:
+        root: its value.
+        contents: what has to be in the folder, for the message.
+
+    Raises:
+        UserError: it names none, or there is no such folder.
+    """
+    if root is None:
+        raise UserError(f"dataset.root: must name the folder {contents}")
+    if not root.is_dir():
+        raise UserError(f"dataset.root: no such folder: {root}")
+    return root
+
+
+def warn_of_skipped(root: Path | None, what: str, skipped: list[str], most: int | None = None) -> None:
+    """Count what was left out of the dataset in `root`, and say of each, or of the first `most`, why."""
+    if not skipped:
+        return
+    overwatch.warning(f"{root}: skipped {len(skipped)} bad {what}:")
+    for line in skipped[:most]:
+        overwatch.warning(f"skipped {line}")
+    if most is not None and len(skipped) > most:
+        overwatch.warning(f"skipped {len(skipped) - most} more")

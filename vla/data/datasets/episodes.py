@@ -4,7 +4,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,25 @@ class FrameSource(Protocol):
     def close(self) -> None:
         """Close all files and forget all frames; reading again opens them anew."""
         ...
+
+
+class OpensForItself:
+    """What makes a `FrameSource` cheap to pickle: its settings go to another process, open files and frames don't.
+
+    `_reset` is called here and by `close`; it makes what belongs to a process.
+    """
+
+    settings: ClassVar[tuple[str, ...]]  # names of the attributes that are pickled
+
+    def _reset(self) -> None:
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.settings}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
 
 
 class BoundedCache:

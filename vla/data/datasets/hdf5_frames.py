@@ -10,12 +10,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from vla.data.datasets.episodes import BoundedCache, Frames
+from vla.data.datasets.episodes import BoundedCache, Frames, OpensForItself
 from vla.data.datasets.libero_format import CAMERA_SUFFIX
 from vla.data.errors import BadEpisode, one_line
 
@@ -45,7 +44,7 @@ class _OpenFile:
         os.close(self.descriptor)
 
 
-class FrameReader:
+class FrameReader(OpensForItself):
     """Reads frames of cameras of demonstrations. Cheap to pickle; every process opens the files for itself.
 
     Args:
@@ -53,6 +52,8 @@ class FrameReader:
         cache_bytes: bound of the decoded frames that a process keeps; 0 keeps none.
         max_open_files: files that a process holds open; the least recently used one is closed.
     """
+
+    settings = ("root", "cache_bytes", "max_open_files")
 
     def __init__(self, root: Path, cache_bytes: int, max_open_files: int = MAX_OPEN_FILES) -> None:
         self.root = root
@@ -70,13 +71,6 @@ class FrameReader:
     def cached_bytes(self) -> int:
         """Bytes of frames that this process keeps."""
         return self._blocks.bytes
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "cache_bytes": self.cache_bytes, "max_open_files": self.max_open_files}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
 
     def close(self) -> None:
         """Close all files and forget all frames; reading again opens them anew."""

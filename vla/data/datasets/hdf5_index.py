@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vla.batches import check_instruction
 from vla.conf.datasets import LiberoConfig
 from vla.conf.registry import suggest
+from vla.data.datasets.base import existing_root
 from vla.data.datasets.episodes import Episode, Gathering, Scan, aligned_steps, check_finite
 from vla.data.datasets.hdf5_links import check_inside, leads_out
 from vla.data.datasets.libero_format import (
@@ -26,20 +27,8 @@ from vla.data.datasets.libero_format import (
 from vla.data.errors import BadEpisode, one_line
 from vla.errors import UserError
 
+CONTENTS = "with the dataset's *.hdf5 files"
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises on damaged files
-
-
-def dataset_root(config: LiberoConfig) -> Path:
-    """The folder that `config` names.
-
-    Raises:
-        ValueError: it names none, or there is no such folder.
-    """
-    if config.root is None:
-        raise UserError("dataset.root: must name the folder with the dataset's *.hdf5 files")
-    if not config.root.is_dir():
-        raise UserError(f"dataset.root: no such folder: {config.root}")
-    return config.root
 
 
 def find_files(root: Path, tasks: tuple[str, ...]) -> list[Path]:
@@ -74,7 +63,7 @@ def scan(config: LiberoConfig, cameras: tuple[str, ...], proprio: bool) -> Scan:
         BadEpisode: an episode can't be used, and `config.on_bad_episode` is "error".
         ValueError: no folder, or nothing in it can be used.
     """
-    root = dataset_root(config)
+    root = existing_root(config.root, CONTENTS)
     gathering = Gathering(root, config.on_bad_episode)
     for path in find_files(root, config.tasks):
         reader = _FileScanner(path, path.relative_to(root).as_posix(), config, cameras, proprio)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.data.datasets.encoded_images import IMAGE_ERRORS, decode_into
-from vla.data.datasets.episodes import BoundedCache, Frames
+from vla.data.datasets.episodes import BoundedCache, Frames, OpensForItself
 from vla.data.datasets.lerobot_meta import Video, inside
 from vla.data.datasets.optional import import_lerobot
 from vla.data.datasets.video_frames import VideoFrames
@@ -30,7 +30,7 @@ class Place:
     videos: dict[str, Video]  # by key of the camera; other cameras are columns
 
 
-class LeRobotFrames:
+class LeRobotFrames(OpensForItself):
     """Reads frames; see `vla.data.datasets.episodes.FrameSource`.
 
     Args:
@@ -39,6 +39,8 @@ class LeRobotFrames:
         places: of all episodes, by their names.
         cache_bytes: bound of the frames (decoded, or as a column has them) that a process keeps.
     """
+
+    settings = ("root", "cameras", "places", "cache_bytes")
 
     def __init__(self, root: Path, cameras: dict[str, str], places: dict[str, Place], cache_bytes: int) -> None:
         self.root = root
@@ -52,14 +54,6 @@ class LeRobotFrames:
         self._videos = VideoFrames(self._cache)
         self._files: OrderedDict[str, Any] = OrderedDict()
         self._row_groups = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        names = ("root", "cameras", "places", "cache_bytes")
-        return {name: getattr(self, name) for name in names}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
 
     @property
     def counters(self) -> dict[str, int]:

@@ -7,10 +7,10 @@ from vla.conf.datasets import LiberoConfig
 from vla.conf.models import ActionModelConfig
 from vla.data.collators import ActionCollator
 from vla.data.conventions import LIBERO_CONVENTIONS
-from vla.data.datasets.base import Datasets
+from vla.data.datasets.base import Datasets, existing_root, warn_of_skipped
 from vla.data.datasets.episodes import Scan, split_episodes, training_statistics
 from vla.data.datasets.hdf5_frames import FrameReader
-from vla.data.datasets.hdf5_index import dataset_root, scan
+from vla.data.datasets.hdf5_index import CONTENTS, scan
 from vla.data.datasets.libero_format import ACTION_DIM, PROPRIO
 from vla.data.datasets.windows import EpisodeDataset
 from vla.data.processor import Processor
@@ -36,7 +36,7 @@ class LiberoDataset(EpisodeDataset):
             raise UserError(
                 f"model.processor.proprio_dim: LIBERO's states have {states} dimensions, got {model_config.state_dim}"
             )
-        root = dataset_root(config)
+        root = existing_root(config.root, CONTENTS)
         found = scan(config, wanted.cameras, wanted.proprio)
         train, held_out = split_episodes(found.episodes, config.validation_episodes)
         if processor is None:
@@ -63,7 +63,4 @@ def _report(config: LiberoConfig, found: Scan, train: LiberoDataset, validation:
         f"{name}: {len(train.episodes)} episodes, {len(train):,} samples of {len(files)} tasks; held out: {held_out}; "
         f"files with observations before or after their action: {alignments}"
     )
-    if found.skipped:
-        overwatch.warning(f"{config.root}: skipped {len(found.skipped)} bad episodes or files:")
-        for line in found.skipped:
-            overwatch.warning(f"skipped {line}")
+    warn_of_skipped(config.root, "episodes or files", found.skipped)

@@ -5,13 +5,12 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla.data.datasets.encoded_images import IMAGE_ERRORS, decode_into
-from vla.data.datasets.episodes import BoundedCache, Frames, FrameSource
+from vla.data.datasets.episodes import BoundedCache, Frames, FrameSource, OpensForItself
 from vla.data.datasets.optional import import_rlds
 from vla.data.datasets.rlds_format import read_description
 from vla.data.datasets.rlds_index import IndexedEpisode, Wanted, read_index
@@ -105,7 +104,7 @@ class RLDSFiles:
         return RLDSFrames(self.root, cameras, self._places, cache_bytes)
 
 
-class RLDSFrames:
+class RLDSFrames(OpensForItself):
     """Reads frames out of TFRecord files by their places; see `vla.data.datasets.episodes.FrameSource`.
 
     Args:
@@ -114,6 +113,8 @@ class RLDSFrames:
         places: of all pictures.
         cache_bytes: bound of the decoded frames that a process keeps.
     """
+
+    settings = ("root", "cameras", "places", "cache_bytes")
 
     def __init__(self, root: Path, cameras: dict[str, str], places: Places, cache_bytes: int) -> None:
         self.root = root
@@ -126,14 +127,6 @@ class RLDSFrames:
         self._cache = BoundedCache(self.cache_bytes)
         self._files: OrderedDict[str, int] = OrderedDict()
         self.counters = {"hits": 0, "decoded": 0}
-
-    def __getstate__(self) -> dict[str, Any]:
-        names = ("root", "cameras", "places", "cache_bytes")
-        return {name: getattr(self, name) for name in names}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
 
     @property
     def cached_bytes(self) -> int:

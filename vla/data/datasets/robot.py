@@ -13,7 +13,7 @@ from vla.conf.models import ActionModelConfig
 from vla.conf.robot_datasets import RLDSConfig, RobotDataConfig
 from vla.data.collators import ActionCollator
 from vla.data.conventions import Conventions
-from vla.data.datasets.base import Datasets
+from vla.data.datasets.base import Datasets, existing_root, warn_of_skipped
 from vla.data.datasets.episodes import (
     Episode,
     Gathering,
@@ -36,19 +36,6 @@ from vla.overwatch import initialize_overwatch
 overwatch = initialize_overwatch(__name__)
 
 
-def dataset_folder(config: RobotDataConfig) -> Path:
-    """The folder that `config` names.
-
-    Raises:
-        UserError: it names none, or there is no such folder.
-    """
-    if config.root is None:
-        raise UserError("dataset.root: must name the folder of the dataset")
-    if not config.root.is_dir():
-        raise UserError(f"dataset.root: no such folder: {config.root}")
-    return config.root
-
-
 class RobotDataset(EpisodeDataset):
     """Windows of demonstrations in a public layout; see `EpisodeDataset`. Subclasses open the files."""
 
@@ -61,7 +48,7 @@ class RobotDataset(EpisodeDataset):
     def build(cls, config: RobotDataConfig, model_config: ActionModelConfig, processor: Processor | None) -> Datasets:
         """Open the data of `config`; see `vla.data.datasets.base.Datasets` for the contract and the errors."""
         wanted = processor.config if processor else model_config.processor
-        files = cls.open_files(dataset_folder(config))
+        files = cls.open_files(existing_root(config.root, "of the dataset"))
         settings, preset_fps = with_preset(config)
         keys = choose_keys(settings, files.fields, wanted.cameras, wanted.proprio)
         meaning = conventions_of(settings, files.fields, keys, preset_fps)
@@ -222,7 +209,4 @@ def _report(config: RobotDataConfig, found: Scan, train: EpisodeDataset, validat
         f"{type(config).dataset_id}: {len(train.episodes)} episodes, {len(train):,} samples of {tasks} instructions; "
         f"held out: {held_out}"
     )
-    if found.skipped:
-        overwatch.warning(f"{config.root}: skipped {len(found.skipped)} bad episodes or files:")
-        for line in found.skipped:
-            overwatch.warning(f"skipped {line}")
+    warn_of_skipped(config.root, "episodes or files", found.skipped)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from vla.conf.datasets import LlavaConfig
 from vla.conf.stage import Stage
+from vla.data.datasets.base import existing_root, warn_of_skipped
 from vla.data.errors import BadExample
 from vla.data.language.annotation_scan import read_annotations
 from vla.data.language.annotations import Annotations
@@ -50,7 +51,7 @@ def select_rows(config: LlavaConfig, stage: Stage) -> Selection:
     """
     is_align = stage is Stage.ALIGN
     prefix = "align" if is_align else "finetune"
-    root = dataset_root(config)
+    root = existing_root(config.root, "with the dataset's annotation files and images")
     images = _folder(root, getattr(config, f"{prefix}_images"), f"dataset.{prefix}_images")
     skipped: list[str] = []
 
@@ -73,19 +74,6 @@ def select_rows(config: LlavaConfig, stage: Stage) -> Selection:
         train, validation = hold_out(train, config.validation_fraction)
     _report(config, train, validation, skipped)
     return Selection(train, validation, skipped)
-
-
-def dataset_root(config: LlavaConfig) -> Path:
-    """The folder that `config` names.
-
-    Raises:
-        UserError: it names none, or there is no such folder.
-    """
-    if config.root is None:
-        raise UserError("dataset.root: must name the folder with the dataset's annotation files and images")
-    if not config.root.is_dir():
-        raise UserError(f"dataset.root: no such folder: {config.root}")
-    return config.root
 
 
 def find_faults(annotations: Annotations, images: Path, is_align: bool) -> dict[int, str]:
@@ -174,9 +162,4 @@ def _report(config: LlavaConfig, train: Part, validation: Part | None, skipped: 
     about_images = int(train.annotations.is_multimodal[train.rows].sum())
     held_out = f"{len(validation):,} rows" if validation else "none"
     overwatch.info(f"{name}: {len(train):,} rows, {about_images:,} of them about an image; held out: {held_out}")
-    if skipped:
-        overwatch.warning(f"{config.root}: skipped {len(skipped)} bad rows:")
-        for line in skipped[:_MOST_SHOWN]:
-            overwatch.warning(f"skipped {line}")
-        if len(skipped) > _MOST_SHOWN:
-            overwatch.warning(f"skipped {len(skipped) - _MOST_SHOWN} more")
+    warn_of_skipped(config.root, "rows", skipped, _MOST_SHOWN)

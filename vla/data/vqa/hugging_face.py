@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.conf.vqa_datasets import VQAConfig
+from vla.data.datasets.base import existing_root
 from vla.data.errors import one_line
 from vla.data.vqa.sources import Table
 from vla.errors import UserError
@@ -149,11 +150,8 @@ def _field(config: VQAConfig) -> str:
 def _openers(config: VQAConfig, streaming: bool) -> dict[str, Callable[[], Any]]:
     if config.hub is not None:
         return {name or "default": _from_hub(config, name, streaming) for name in config.configs or (None,)}
-    if config.root is None:
-        raise UserError("dataset.root: must name the folder with the data, or pass --dataset.hub with an id")
-    if not config.root.is_dir():
-        raise UserError(f"dataset.root: no such folder: {config.root}")
-    folders = [config.root / name for name in config.configs] or _folders(config.root)
+    root = existing_root(config.root, "with the data, or pass --dataset.hub with an id")
+    folders = [root / name for name in config.configs] or _folders(root)
     if not folders:
         known = ", ".join(sorted(set(_FORMATS)))
         raise UserError(f"dataset.root: {config.root} holds neither a saved dataset nor files of {known}")
