@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import vla
 from vla.commands.convert import PROGRAM
@@ -16,9 +17,10 @@ from vla.conf.pretrain import PretrainConfig
 from vla.data.language.processor import LanguageProcessor
 from vla.data.vqa.processor import VQAProcessor
 from vla.errors import UserError
-from vla.models.backbones.vggt import VGGTBackbone
+from vla.models.backbones.vggt import VGGTBackbone, get_vggt_spec
 from vla.models.base import BaseModel
 from vla.models.materialize import get_model
+from vla.models.vggt import VGGT
 from vla.models.vlms.nanovlm import NanoVLM
 from vla.serving.export import _export_vggt, export
 from vla.serving.importing import import_published
@@ -88,6 +90,25 @@ def test_the_vggt_of_a_policy(tmp_path: Path, precision: str) -> None:
         torch.testing.assert_close(there, here, rtol=0.05, atol=0.05)
     with pytest.raises(UserError, match="groups: VGGT's layout holds the vision_backbone alone, got fusion"):
         _export_vggt(replace(arguments, groups=("fusion",)), PretrainConfig(model=config), model, tmp_path)
+
+
+def test_a_vggt_of_all_heads_becomes_safetensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny("vggt-tiny")
+    spec = replace(get_vggt_spec(config.vggt, True, True), enable_depth=True, enable_track=True)
+    weights = VGGT(spec).state_dict()
+    torch.save({f"module.{name}": value for name, value in weights.items()}, tmp_path / "model.pt")
+    words = ["import", "--input", str(tmp_path / "model.pt"), "--output", str(tmp_path / "vggt")]
+    assert PROGRAM.run(words) == 0
+    written = load_file(tmp_path / "vggt" / "model.safetensors")
+    assert written.keys() == weights.keys() and all(torch.equal(written[name], weights[name]) for name in weights)
+    policy = VGGTBackbone(config.vggt, config.geometry_encoder, weights=str(tmp_path / "vggt"))
+    assert all(torch.equal(value, weights[name]) for name, value in policy.state_dict().items())
+    weights.popitem()
+    torch.save(weights, tmp_path / "model.pt")
+    capsys.readouterr()
+    assert PROGRAM.run(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: input: {tmp_path / 'model.pt'}: weights do not fit") and error.count("\n") == 1
 
 
 def test_what_has_no_layout_is_refused_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

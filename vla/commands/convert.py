@@ -20,8 +20,9 @@ export: a model of the Prismatic family becomes a run folder of Prismatic's (con
 checkpoints/latest-checkpoint.pt), OpenVLA and OpenVLA-OFT a folder in their Hugging Face layout with
 dataset_statistics.json, nanoVLM its folder (config.json, model.safetensors), the VGGT of a policy VGGT's
 (model.safetensors), UniAD its ckpt.pth.tar.
-import: Prismatic's, OpenVLA's and nanoVLM's layouts as a checkpoint folder. Training and evaluation read them, and
-VGGT's files, as they are, too: --pretrained_checkpoint, --model.weights, --model.vggt.weights.
+import: Prismatic's, OpenVLA's and nanoVLM's layouts as a checkpoint folder, VGGT's file (model.pt) as checked
+safetensors. Training and evaluation read them all as they are, too: --pretrained_checkpoint, --model.weights,
+--model.vggt.weights.
 merge: LoRA adapters in peft's layout, added to the Hugging Face folder that they were trained on, on the CPU.
 uniad-config: a configuration of UniAD's for scripts/pretrain.py; what has no counterpart is an error.
 uniad-checkpoint: a checkpoint of UniAD's as a checkpoint folder, for scripts/evaluate.py; nothing in it is executed.

@@ -23,9 +23,12 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """Write a published model as a checkpoint folder, to evaluate, serve and train further like one of a run."""
+    """Write a published model as a checkpoint folder, to evaluate, serve and train further like one of a run.
 
-    input: Path | None = None  # Prismatic's run folder or `.pt`, or OpenVLA's or nanoVLM's Hugging Face folder
+    VGGT alone is no policy: its file becomes `model.safetensors` with every tensor checked, for --model.vggt.weights.
+    """
+
+    input: Path | None = None  # Prismatic's run folder or `.pt`, OpenVLA's or nanoVLM's folder, VGGT's file
     output: Path | None = None  # folder to write
     tokenizer: str | None = None  # language models: folder or Hugging Face id; none: of what they were made from
     unnorm_key: str | None = None  # OpenVLA: the dataset whose statistics actions are in; none: the only one

@@ -1,4 +1,4 @@
-"""`vla convert import`: published models as checkpoint folders of this toolkit."""
+"""`vla convert import`: published models as checkpoint folders of this toolkit, and VGGT as weights to begin with."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from vla.models.materialize import get_model
 from vla.models.weights.nanovlm import CONFIG_FILE, read_published_config
 from vla.models.weights.openvla import is_openvla_folder
 from vla.models.weights.prismatic import build_prismatic, find_prismatic_run, is_prismatic_run
+from vla.serving.importing_vggt import find_parts, import_vggt
 from vla.serving.published import load_published
 from vla.training.imported import write_imported
 
@@ -36,13 +37,22 @@ def import_published(config: ImportConfig) -> int:
         UserError: the input is of no layout that is known, or a part of it can't be had.
     """
     assert config.input is not None and config.output is not None
-    run, processor, model = _reader(config.input)(config.input, config)
-    write_imported(run, processor, model, config.output)
+    reader = _reader(config.input)
+    if reader is not None:
+        write_imported(*reader(config.input, config), config.output)
+    elif (parts := find_parts(config.input)) is not None:
+        import_vggt(config.input, parts, config.output)
+    else:
+        raise UserError(
+            f"input: {config.input} is no folder of Prismatic's, OpenVLA's or nanoVLM's, and no file of VGGT's; "
+            "UniAD's checkpoints are for `uniad-checkpoint`"
+        )
     print(f"{config.input} is written as {config.output}")
     return 0
 
 
-def _reader(path: Path) -> Callable[[Path, ImportConfig], Imported]:
+def _reader(path: Path) -> Callable[[Path, ImportConfig], Imported] | None:
+    """What reads a whole model from `path`; None: nothing does."""
     if not path.exists():
         raise UserError(f"input: there is no {path}")
     if is_openvla_folder(path):
@@ -51,10 +61,7 @@ def _reader(path: Path) -> Callable[[Path, ImportConfig], Imported]:
         return _prismatic
     if (path / CONFIG_FILE).is_file() and "lm_hidden_dim" in _keys(path / CONFIG_FILE):
         return _nanovlm
-    raise UserError(
-        f"input: {path} is no folder of Prismatic's, OpenVLA's or nanoVLM's; UniAD's checkpoints are for "
-        "`uniad-checkpoint`, and VGGT's files for --model.vggt.weights as they are"
-    )
+    return None
 
 
 def _keys(path: Path) -> set[str]:

@@ -22,7 +22,7 @@ from vla.models.weights.report import LoadReport, match_weights
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 _IGNORED_SUFFIXES = ("_resnet_mean", "_resnet_std")  # constants that some files hold
 _PREFIX = "module."
-_HEADS = ("camera_head", "depth_head", "point_head", "track_head")
+HEADS = ("camera_head", "depth_head", "point_head", "track_head")
 
 
 def load_vggt(model: VGGT, path: str | os.PathLike[str], strict: bool = True) -> LoadReport:
@@ -46,7 +46,7 @@ def load_vggt(model: VGGT, path: str | os.PathLike[str], strict: bool = True) ->
             unchanged then.
     """
     weights = _clean(read_state_dict(path))
-    absent = tuple(f"{name}." for name in _HEADS if getattr(model, name) is None)
+    absent = tuple(f"{name}." for name in HEADS if getattr(model, name) is None)
     skipped = tuple(key for key in weights if key.startswith(absent))
     weights = {key: value for key, value in weights.items() if not key.startswith(absent)}
     target = model.state_dict()
@@ -59,6 +59,16 @@ def load_vggt(model: VGGT, path: str | os.PathLike[str], strict: bool = True) ->
     model.load_state_dict(fitting, strict=False, assign=on_meta)
     model.aggregator.reset_buffers()
     return report
+
+
+def tensor_names(path: str | os.PathLike[str]) -> list[str]:
+    """
+    Names of the tensors in a file or folder, as `load_vggt` looks for them.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_vggt`.
+    """
+    return list(_clean(read_state_dict(path)))
 
 
 def save_vggt(model: VGGT, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
@@ -80,7 +90,7 @@ def save_vggt(model: VGGT, folder: Path, dtype: torch.dtype = torch.float32) -> 
     save_file(tensors, folder / WEIGHTS_FILE, {"format": "pt"})
     spec = model.spec
     sizes = {name: getattr(spec, name) for name in ("img_size", "patch_size", "embed_dim")}
-    parts = {f"enable_{head.partition('_')[0]}": getattr(model, head) is not None for head in _HEADS}
+    parts = {f"enable_{head.partition('_')[0]}": getattr(model, head) is not None for head in HEADS}
     (folder / CONFIG_FILE).write_text(json.dumps({**sizes, **parts}, indent=2) + "\n", encoding="utf-8")
     return folder / WEIGHTS_FILE
 
