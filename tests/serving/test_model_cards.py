@@ -188,6 +188,8 @@ def test_weights_that_are_nowhere_else_go_along(run_dir: Path, online: type[Hub]
     assert "base_model" not in front(card) and "are not in it" not in card
     manifest = json.loads(online.files["manifest.json"])
     assert manifest["groups_as_published"] == [] and "vision_backbone" in manifest["groups"]
+    uploaded = online.files["config.yaml"].decode()
+    assert "weights: vggt\n" in uploaded and str(tmp_path) not in uploaded  # what it was, not where
     assert load(online.files["model/vision_backbone.safetensors"]).keys() == stored.keys()
     assert "are not in it" in model_card(checkpoint)
 

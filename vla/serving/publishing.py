@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -84,7 +84,7 @@ def copy_for_inference(folder: Path, output: Path) -> None:
 
 
 def without_places(run: PretrainConfig) -> PretrainConfig:
-    """A configuration that names no folder of data or of runs."""
+    """A configuration that names no folder of data, of runs or of weights: of files that it began with, the names."""
     places = {
         item.name: item.default
         for item in fields(run.dataset)
@@ -92,9 +92,23 @@ def without_places(run: PretrainConfig) -> PretrainConfig:
     }
     cache = replace(run.feature_cache, dir=None)
     return replace(
-        run, dataset=replace(run.dataset, **places), run_root_dir=PretrainConfig.run_root_dir, feature_cache=cache,
-        pretrained_checkpoint=None, resume=None,
+        run, model=_without_folders(run.model), dataset=replace(run.dataset, **places), feature_cache=cache,
+        run_root_dir=PretrainConfig.run_root_dir, pretrained_checkpoint=None, resume=None,
     )  # fmt: skip
+
+
+def _without_folders(value: Any) -> Any:
+    """A part of a configuration in which files and folders of this disk are without the folders that they are in."""
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {item.name: _without_folders(getattr(value, item.name)) for item in fields(value) if item.init}
+        return replace(value, **parts)
+    if isinstance(value, dict):
+        return {key: _without_folders(one) for key, one in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_without_folders(one) for one in value)
+    if isinstance(value, str | Path) and os.sep in str(value) and (Path(value).is_absolute() or Path(value).exists()):
+        return type(value)(Path(value).name)
+    return value
 
 
 def _note(manifest: dict[str, Any], folder: Path, name: str) -> None:
