@@ -205,8 +205,10 @@ class TrainStrategy(StrategyHooks):
 
     @torch.no_grad()
     def _compute_features(self, source: FeatureSource, batch: Batch) -> dict[str, Tensor]:
+        device = self.dist.device  # images that nobody looks at may be empty: see `MapDataset.images_needed`
+        prepared = self.task.prepare(batch, device) if source.sees_images else batch.to(device)
         with self.autocast():
-            return self.call(source.compute, self.task.prepare(batch, self.dist.device))
+            return self.call(source.compute, prepared)
 
     def _largest_of_all(self, number: int) -> int:
         return max(gather_objects(number, self.dist))
