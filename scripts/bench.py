@@ -22,6 +22,8 @@ from typing import Any
 
 from benchmarks._record import to_markdown
 
+from vla.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "scripts" / "benchmarks"
 
@@ -74,9 +76,13 @@ def main() -> int:
         for name, path in find().items():
             print(f"{name:24} {(ast.get_docstring(ast.parse(path.read_text())) or '').splitlines()[0]}")
         return 0
-    module = load(find()[arguments.name])
     options = parse_options(rest)
-    result = module.run(**options)
+    try:
+        module = load(find()[arguments.name])
+        result = module.run(**options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     add_ratios(result)
     command = shlex.join(["python", "scripts/bench.py", arguments.name, *rest])
     text = to_markdown(arguments.name, module.__doc__ or "", result, command)

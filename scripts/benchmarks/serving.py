@@ -48,6 +48,8 @@ def run(
         max_batch: see `ServeConfig`.
         batch_wait_ms: see `ServeConfig`.
     """
+    import vla.serving.policy_server.server  # noqa: F401  # says what to install, where that is missing
+
     policy = load(checkpoint, max_batch)
     observations = make_observations(policy, max(clients) * DISTINCT, image_size)
     expected, seconds = answer_here(policy, observations)
