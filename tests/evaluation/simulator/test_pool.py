@@ -1,5 +1,6 @@
 import os
 import subprocess
+from multiprocessing.connection import wait
 
 import fake_simulator as fake
 import numpy as np
@@ -72,16 +73,19 @@ def test_film_shows_upright_frames_side_by_side(pool):
     assert film[:, 0, 0, 0].tolist() == [0, 5, 10] and film[0, 0, 16, 0] == 100
 
 
-def test_waiting_processes_are_answered_together(pool):
+def test_waiting_processes_are_answered_together(pool, monkeypatch):
     sizes = []
 
     def act(inputs):
         sizes.append(len(inputs))
-        import time
-
-        time.sleep(0.2)  # long enough for the other process to ask, too
         return close_gripper(inputs)
 
+    def until_all_have_spoken(connections, timeout):
+        for connection in connections:
+            wait([connection], 30)
+        return wait(connections, timeout)
+
+    monkeypatch.setattr("vla.evaluation.simulator.pool.wait", until_all_have_spoken)
     play(pool, jobs(*range(6)), act)
     assert max(sizes) == 2
 
