@@ -20,7 +20,7 @@ from vla.models.materialize import get_model
 from vla.models.weights.nanovlm import CONFIG_FILE, read_published_config
 from vla.models.weights.openvla import is_openvla_folder
 from vla.models.weights.prismatic import build_prismatic, find_prismatic_run, is_prismatic_run
-from vla.serving.importing_vggt import find_parts, import_vggt
+from vla.serving.importing_vggt import find_vggt, import_vggt
 from vla.serving.published import load_published
 from vla.training.imported import write_imported
 
@@ -40,8 +40,8 @@ def import_published(config: ImportConfig) -> int:
     reader = _reader(config.input)
     if reader is not None:
         write_imported(*reader(config.input, config), config.output)
-    elif (parts := find_parts(config.input)) is not None:
-        import_vggt(config.input, parts, config.output)
+    elif (weights := find_vggt(config.input)) is not None:
+        import_vggt(config.input, weights, config.output)
     else:
         raise UserError(
             f"input: {config.input} is no folder of Prismatic's, OpenVLA's or nanoVLM's, and no file of VGGT's; "

@@ -22,7 +22,9 @@ from vla.models.weights.report import LoadReport, match_weights
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 _IGNORED_SUFFIXES = ("_resnet_mean", "_resnet_std")  # constants that some files hold
 _PREFIX = "module."
-HEADS = ("camera_head", "depth_head", "point_head", "track_head")
+HEADS = {  # by the field of `VGGTSpec`, and of the published class, that builds them
+    f"enable_{name}": f"{name}_head" for name in ("camera", "depth", "point", "track")
+}
 
 
 def load_vggt(model: VGGT, path: str | os.PathLike[str], strict: bool = True) -> LoadReport:
@@ -45,8 +47,14 @@ def load_vggt(model: VGGT, path: str | os.PathLike[str], strict: bool = True) ->
         ValueError: The file is of another kind, or (strict, or on the meta device) a key does not fit. The model is
             unchanged then.
     """
-    weights = _clean(read_state_dict(path))
-    absent = tuple(f"{name}." for name in HEADS if getattr(model, name) is None)
+    return fill_vggt(model, read_vggt(path), path, strict)
+
+
+def fill_vggt(
+    model: VGGT, weights: Mapping[str, Tensor], path: str | os.PathLike[str], strict: bool = True
+) -> LoadReport:
+    """Load what `read_vggt` read from `path`; see `load_vggt`."""
+    absent = tuple(f"{name}." for name in HEADS.values() if getattr(model, name) is None)
     skipped = tuple(key for key in weights if key.startswith(absent))
     weights = {key: value for key, value in weights.items() if not key.startswith(absent)}
     target = model.state_dict()
@@ -61,14 +69,15 @@ def load_vggt(model: VGGT, path: str | os.PathLike[str], strict: bool = True) ->
     return report
 
 
-def tensor_names(path: str | os.PathLike[str]) -> list[str]:
+def read_vggt(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
-    Names of the tensors in a file or folder, as `load_vggt` looks for them.
+    Tensors of a file or folder by their published names: without a distributed wrapper's prefix and stored constants.
 
     Raises:
         FileNotFoundError, ValueError: as `load_vggt`.
     """
-    return list(_clean(read_state_dict(path)))
+    cleaned = {key.removeprefix(_PREFIX): value for key, value in read_state_dict(path).items()}
+    return {key: value for key, value in cleaned.items() if not key.endswith(_IGNORED_SUFFIXES)}
 
 
 def save_vggt(model: VGGT, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
@@ -90,12 +99,6 @@ def save_vggt(model: VGGT, folder: Path, dtype: torch.dtype = torch.float32) -> 
     save_file(tensors, folder / WEIGHTS_FILE, {"format": "pt"})
     spec = model.spec
     sizes = {name: getattr(spec, name) for name in ("img_size", "patch_size", "embed_dim")}
-    parts = {f"enable_{head.partition('_')[0]}": getattr(model, head) is not None for head in HEADS}
+    parts = {switch: getattr(model, head) is not None for switch, head in HEADS.items()}
     (folder / CONFIG_FILE).write_text(json.dumps({**sizes, **parts}, indent=2) + "\n", encoding="utf-8")
     return folder / WEIGHTS_FILE
-
-
-def _clean(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keys without a distributed wrapper's prefix and without stored constants."""
-    cleaned = {key.removeprefix(_PREFIX): value for key, value in weights.items()}
-    return {key: value for key, value in cleaned.items() if not key.endswith(_IGNORED_SUFFIXES)}
