@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 from documented_commands import COMMANDS_OF_SCRIPTS, CONFIGS_OF_SCRIPTS, PAGES, ROOT, blocks, join_lines, of_page
 
+from vla.commands.doctor import BROKEN
 from vla.commands.main import main
 from vla.conf import cli
 
@@ -95,4 +96,5 @@ def test_every_block_runs_or_says_what_it_needs(page: str) -> None:
 @pytest.mark.parametrize("page", RUN)
 def test_commands_of_a_page_run(page: str, folder: Path) -> None:
     for line in RUN[page]:
-        assert run(line) == 0, f"{page}: {line}"
+        passed = (0, BROKEN) if line.startswith("vla doctor") else (0,)  # what it finds is this machine's affair
+        assert run(line) in passed, f"{page}: {line}"

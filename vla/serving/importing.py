@@ -57,7 +57,8 @@ def _reader(path: Path) -> Callable[[Path, ImportConfig], Imported] | None:
         raise UserError(f"input: there is no {path}")
     if is_openvla_folder(path):
         return _openvla
-    if is_prismatic_run(path):
+    may_be_vggt = path.suffix == ".pt" and not (path.parent.parent / CONFIG_FILE).is_file()
+    if is_prismatic_run(path) and not may_be_vggt:
         return _prismatic
     if (path / CONFIG_FILE).is_file() and "lm_hidden_dim" in _keys(path / CONFIG_FILE):
         return _nanovlm

@@ -43,7 +43,7 @@ class PrismaticRun:
 def is_prismatic_run(path: Path) -> bool:
     """Whether `path` is a run folder, or a checkpoint, as Prismatic writes them."""
     if path.suffix == ".pt":
-        return path.is_file() and (path.parent.parent / CONFIG).is_file()
+        return path.is_file()
     return (path / CONFIG).is_file() and (path / CHECKPOINTS).is_dir() and any((path / CHECKPOINTS).glob("*.pt"))
 
 

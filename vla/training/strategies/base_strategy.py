@@ -205,7 +205,7 @@ class TrainStrategy(StrategyHooks):
 
     @torch.no_grad()
     def _compute_features(self, source: FeatureSource, batch: Batch) -> dict[str, Tensor]:
-        device = self.dist.device  # images that nobody looks at may be empty: see `MapDataset.images_needed`
+        device = self.dist.device  # images that nobody looks at may be empty: see `FeatureCache.keep_on_disk`
         prepared = self.task.prepare(batch, device) if source.sees_images else batch.to(device)
         with self.autocast():
             return self.call(source.compute, prepared)
