@@ -1,6 +1,7 @@
 """Features kept in files: found again, never stale, never half."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,6 +40,18 @@ def test_what_was_not_marked_is_not_there(tmp_path):
     store.put(0, ROW)
     store._open["e0"]["tokens"][1] = 7.0  # a process killed between writing and marking
     assert 1 not in make_store(tmp_path)
+
+
+def test_more_episodes_than_a_process_may_have_open_files(tmp_path):
+    """As with pictures, each of which is an episode of one row."""
+    open_files = Path("/proc/self/fd")
+    if not open_files.is_dir():
+        pytest.skip("open files are only counted on Linux")
+    store, before = make_store(tmp_path, length=1), len(list(open_files.iterdir()))
+    for sample in range(40):
+        store.put(sample, ROW)
+    assert len(list(open_files.iterdir())) - before < 10
+    assert all(torch.equal(make_store(tmp_path, length=1).get(39)[name], value) for name, value in ROW.items())
 
 
 def test_two_processes_may_fill_it(tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vla.data.errors import one_line
 from vla.errors import UserError
 
 Features = dict[str, Tensor]  # of one sample, by name
@@ -75,8 +76,8 @@ class FeatureStore:
                     name: self._map(place, name, (place.length, *shape), dtype)
                     for name, (shape, dtype) in self._layout.items()
                 }
-            except (OSError, ValueError) as error:
-                raise UserError(f"feature_cache.dir: {self.folder} can't be used: {error}") from error
+            except (OSError, ValueError, RuntimeError) as error:
+                raise UserError(f"feature_cache.dir: {self.folder} can't be used: {one_line(error)}") from error
         return self._open[place.episode]
 
     def _map(self, place: Place, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -93,7 +94,11 @@ class FeatureStore:
         array = np.load(path, mmap_mode="r+")
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(f"{path.name} is {array.dtype} {list(array.shape)}, not {dtype} {list(shape)}; delete it")
-        return array
+        # NumPy's mapping holds the file open, PyTorch's doesn't: a picture is an episode of its own, and there are more
+        # pictures than a process may have open files.
+        whole = torch.from_file(str(path), shared=True, size=path.stat().st_size, dtype=torch.uint8).numpy()
+        rows: np.ndarray = whole[array.offset : array.offset + array.nbytes].view(dtype).reshape(shape)
+        return rows
 
 
 def fingerprint(parts: Mapping[str, str], module: nn.Module) -> str:
