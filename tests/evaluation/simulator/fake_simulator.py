@@ -14,7 +14,7 @@ import numpy as np
 from vla.evaluation.simulator.libero_env import Observation
 
 GOAL = 12
-HANGS, DIES, DIES_ONCE, RAISES = 90, 91, 92, 93
+HANGS, DIES, DIES_ONCE, RAISES, DIVERGES = 90, 91, 92, 93, 94
 
 
 class FakeEnv:
@@ -37,6 +37,8 @@ class FakeEnv:
     def step(self, action, render=True):
         assert abs(action[6]) == 1.0
         assert np.abs(action).max() <= 1.0
+        if self.reset_state[0] == DIVERGES:
+            np.linalg.inv(np.zeros((2, 2)))
         self.steps += 1
         self.closed += action[6] > 0
         return self._observe(render), self.closed >= GOAL

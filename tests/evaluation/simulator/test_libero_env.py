@@ -37,6 +37,13 @@ def test_tasks_and_official_states():
         list_tasks("libero_nothing")
 
 
+def test_horizon_is_the_callers(soup_env):
+    soup_env.reset_to(official_initial_states(soup_env.task)[0], seed=0, wait_steps=0, render=False)
+    soup_env.inner.timestep = 1000  # after which robosuite would take no more steps
+    for action in actions(2):
+        soup_env.step(action, render=False)
+
+
 def test_replay_is_exact_and_rendering_on_demand_changes_nothing(soup_env):
     state = official_initial_states(soup_env.task)[3]
     runs = []

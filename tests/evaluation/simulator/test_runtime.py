@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -10,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vla.evaluation.simulator import runtime
+from vla.evaluation.simulator import audit, runtime
 from vla.evaluation.simulator.guards import SimulatorHangError, time_limit
 from vla.evaluation.simulator.libero_env import quat_to_axis_angle, upright
 
@@ -59,11 +62,46 @@ def test_wrong_mujoco_is_refused_unless_forced(monkeypatch):
     assert runtime.check_versions()["mujoco"] == "3.17.0"
 
 
-@pytest.mark.parametrize(("present", "chosen"), [({"EGL", "OSMesa"}, "egl"), ({"OSMesa"}, "osmesa")])
-def test_gl_backend_is_one_that_is_there(monkeypatch, present, chosen):
+def test_versions_that_were_forced_did_not_pass(monkeypatch):
+    installed(monkeypatch, mujoco="3.3.7")
+    monkeypatch.setenv(runtime.ALLOW_VERSIONS_VARIABLE, "1")
+    skip = (audit.GOLDEN, audit.REPLAY)
+    (check,) = audit.audit_simulator("libero_object", skip=skip)
+    assert (check.name, check.status) == ("versions", "failed, forced")
+    assert "mujoco 3.3.7" in check.detail and check.detail.endswith("; checked were mujoco 3.2.3")
+    installed(monkeypatch)
+    assert audit.audit_simulator("libero_object", skip=skip)[0].status == "passed"
+
+
+@pytest.mark.parametrize(("devices", "chosen"), [(1, "egl"), (0, "osmesa")])
+def test_gl_backend_is_one_that_works(monkeypatch, devices, chosen):
     monkeypatch.setenv("MUJOCO_GL", "")
-    monkeypatch.setattr(runtime.ctypes.util, "find_library", lambda name: name if name in present else None)
+    monkeypatch.setattr(runtime.ctypes.util, "find_library", lambda name: name)
+    monkeypatch.setattr(runtime, "egl_devices", lambda: devices)
     assert runtime.choose_gl_backend() == chosen
+
+
+@pytest.mark.skipif(ctypes.util.find_library("EGL") is None, reason="EGL is not installed")
+def test_egl_without_a_driver_has_no_devices():
+    code = "from vla.evaluation.simulator import runtime; print(runtime.egl_devices())"
+    environment = {**os.environ, "__EGL_VENDOR_LIBRARY_DIRS": "/nonexistent"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ModuleNotFoundError("No module named 'bddl'"), "LIBERO does not import .*bddl.*; install the extra"),
+        (AttributeError("'NoneType' object has\nno attribute 'glGetError'"), "with MUJOCO_GL=osmesa .*libosmesa6"),
+        (ImportError("Cannot initialize a EGL device display."), "with MUJOCO_GL=osmesa .*libegl-mesa0"),
+    ],
+)
+def test_what_does_not_import_is_one_line_with_its_remedy(monkeypatch, error, words):
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    text = runtime._import_problem(error)
+    assert re.search(words, text) and "\n" not in text
 
 
 def test_no_gl_backend_names_the_packages(monkeypatch):

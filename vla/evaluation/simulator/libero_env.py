@@ -111,6 +111,7 @@ class LiberoEnv:
         self._geoms: dict[str, np.ndarray] = {}
         with quiet(), time_limit(reset_timeout), no_debugger():
             self._control = control_env(bddl_file_name=str(task.bddl_file), **self.env_kwargs)
+        self._control.env.ignore_done = True  # else it takes no more than 1000 steps; horizons are the caller's
         self._gate_cameras()
 
     def _gate_cameras(self) -> None:

@@ -17,6 +17,11 @@ from vla.evaluation.simulator.messages import Job, Outcome, PolicyInput
 BEAT_STEPS = 40
 STOPPED = "stopped"  # message of an episode that the policy's side ended
 
+
+class SimulationError(RuntimeError):
+    """The simulator itself raised in an episode."""
+
+
 AskPolicy = Callable[[PolicyInput], np.ndarray]  # -> [chunk, 7] in the simulator's units, gripper in [-1, +1 closed]
 
 
@@ -88,7 +93,7 @@ def _play(
         return bool(film or (not scripted and protocol.frame_needed(step)))
 
     seed, wait = job.episode.seed, protocol.wait_steps
-    observation = timer.measure("reset", env.reset_to, initial_state, seed, wait, render=wanted(0))
+    observation = timer.measure("reset", _simulate, env.reset_to, initial_state, seed, wait, render=wanted(0))
     history = FrameHistory(protocol.num_frames, protocol.frame_stride)
     executor = ChunkExecutor(protocol.execute_steps, protocol.ensemble)
     digest, executed, film = hashlib.sha256(), [], []
@@ -114,7 +119,7 @@ def _play(
             action = executor.action(step)
         digest.update(env.state.tobytes())
         executed.append(injection.acted(env, step, environment_action(action)))
-        observation, reached = timer.measure("simulate", env.step, executed[-1], render=wanted(step + 1))
+        observation, reached = timer.measure("simulate", _simulate, env.step, executed[-1], render=wanted(step + 1))
         if reached:
             break
         if step % BEAT_STEPS == BEAT_STEPS - 1:
@@ -125,6 +130,16 @@ def _play(
         {name: round(value, 4) for name, value in timer.seconds.items()}, rendered, message=message,
         film=np.stack(film) if film else None, onset=injection.begun,
     )  # fmt: skip
+
+
+def _simulate(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What a simulation that has come apart raises is an error of its episode and no wrong argument, though it may be a
+    ValueError, as NumPy's of a singular matrix is.
+    """
+    try:
+        return function(*arguments, **options)
+    except ValueError as error:
+        raise SimulationError(f"{type(error).__name__}: {error}") from error
 
 
 def _film_frame(observation: Observation) -> np.ndarray:
@@ -139,5 +154,5 @@ def _expert_actions(env: Any, job: Job, initial_state: np.ndarray | None) -> np.
 
     if job.protocol.wait_steps != WAIT_STEPS:
         raise ValueError(f"wait_steps: the expert needs {WAIT_STEPS}, got {job.protocol.wait_steps}")
-    rollout, _ = search_success(env, job.episode.seed, initial_state)
+    rollout, _ = _simulate(search_success, env, job.episode.seed, initial_state)
     return rollout.actions

@@ -251,7 +251,10 @@ class SimulatorPool:
     def _start(self) -> _Process:
         self._started += 1
         log = self._log and self._log.with_stem(f"{self._log.stem}-{self._started}")
-        process = _Process(self._command, self._environment, log)
+        try:
+            process = _Process(self._command, self._environment, log)
+        except OSError as error:
+            raise SimulatorError(f"simulator_python: {self._command[0]} can't be started: {error.strerror}") from error
         self._processes.append(process)
         return process
 

