@@ -29,6 +29,15 @@ def test_the_recipe_is_the_registered_model_as_published():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["defects_uniad", "watcher_uniad"])
+def test_the_small_recipes_choose_nothing_by_what_is_held_out(name):
+    """Baselines on the test pictures, and a threshold from held-out episodes, are compared with the last checkpoint."""
+    config = cli.load(PretrainConfig, ROOT / f"experiments/{name}.yaml")
+    assert not config.checkpoint.keep_best and config.checkpoint.keep_last == 1
+    assert config.feature_cache.dir is not None and config.stage_config.cache_frozen_features
+    assert [config.stage_config.grad_accumulation_steps(processes) for processes in (1, 2)] == [2, 1]
+
+
 def test_a_net_of_a_file_is_read_dumped_and_read_again(tmp_path):
     (tmp_path / "run.yaml").write_text(
         "model:\n  type: uniad-tiny\n  net:\n"
