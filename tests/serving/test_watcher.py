@@ -1,6 +1,7 @@
 """The watcher: data, training, threshold, and what it says about a frame."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -133,6 +134,18 @@ def test_calibration_gives_the_run_its_threshold(run: Path, data: Path, capsys: 
     assert watcher.look([frame]) == [Verdict(scores[list(episodes).index(min(episodes)) * 4], False)]
     assert calibration.run(CalibrateConfig(**options, false_alarm_rate=0.5, per="frame")) == 0
     assert Watcher.load(run).threshold.value < max(scores)
+
+
+def test_frames_are_not_measured_by_those_of_another_camera_or_size(run: Path, data: Path, tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    shutil.copytree(data, others)
+    (others / "train.json").write_text("")  # so that the run's own frames are what is usual
+    for change, named in (({"image_size": 256}, "256-pixel frames of agentview"), ({"camera": "wrist"}, "of wrist")):
+        about = json.loads((data / "manifest.json").read_text()) | change
+        (others / "manifest.json").write_text(json.dumps(about))
+        config = CalibrateConfig(run, false_alarm_rate=0.25, dataset_root=others, device="cpu")
+        with pytest.raises(UserError, match=f"dataset_root: holds .*{named}; .* are 128-pixel ones of agentview"):
+            calibration.run(config)
 
 
 def test_strange_is_what_is_not_usual_at_its_place() -> None:

@@ -74,11 +74,17 @@ def learn_usual(watcher: Watcher, dataset: MVTecADConfig, own: MVTecADConfig) ->
     """What maps usually are in the training episodes: of `dataset`, or where it has none, of the run's `own` data.
 
     Raises:
-        UserError: neither is here.
+        UserError: neither is here, or the run's own are frames of another camera or size than those to be scored.
     """
+    wanted = read_episodes(dataset, dataset.test_meta)[0]
     for data in (dataset, own):
-        episodes = read_episodes(data, data.train_meta)[1]
+        found, episodes = read_episodes(data, data.train_meta)
         if episodes:
+            if any(found[name] != wanted[name] for name in ("camera", "image_size")):
+                raise UserError(
+                    f"dataset_root: holds {wanted['image_size']}-pixel frames of {wanted['camera']}; those trained on, "
+                    f"by which scores are measured, are {found['image_size']}-pixel ones of {found['camera']}"
+                )
             folder = image_folder(data)
             return Usual.of(np.concatenate([watcher.places(_frames(folder, files)) for files in episodes.values()]))
     raise UserError(f"dataset_root: {own.root} has no training frames, by which scores are measured")
