@@ -43,6 +43,7 @@ def root(tmp_path: Path) -> Path:
     mask[10:20, 5:15] = 255
     (tmp_path / "bottle/ground_truth/broken").mkdir(parents=True)
     Image.fromarray(mask).save(tmp_path / "bottle/ground_truth/broken/000_mask.png")
+    (tmp_path / "bottle/test/.DS_Store").write_bytes(b"no folder")  # as file managers leave it
     return tmp_path
 
 

@@ -93,7 +93,7 @@ def _from_line(line: dict, folder: Path) -> PictureRef:
 
 
 def _from_folders(folder: Path, split: str) -> Iterator[PictureRef]:
-    for kind in sorted(folder.glob(f"*/{split}/*/")):
+    for kind in sorted(path for path in folder.glob(f"*/{split}/*") if path.is_dir()):  # not .DS_Store and its like
         for path in sorted(kind.iterdir()):
             if path.suffix.lower() in SUFFIXES:
                 class_folder = kind.parents[1]
