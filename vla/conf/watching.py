@@ -24,6 +24,7 @@ class WatchFramesConfig:
     held_out: float = 0.25  # share of the episodes, drawn by the seed, that is kept from training, for the threshold
     tasks: tuple[str, ...] = ()  # names; empty: all
     max_episodes_per_task: int | None = None  # the first ones; none: all
+    first_init: int = 0  # evaluation: initial states from this one on; those before are left to be evaluated later
     seed: int = 7  # of what is held out
     workers: int = 1  # evaluation: simulator processes
     simulator_python: Path | None = None  # evaluation: interpreter of an environment with the simulator; none: this one
@@ -32,7 +33,8 @@ class WatchFramesConfig:
         one = (self.demonstrations is None) != (self.evaluation is None)
         require("demonstrations", one, "must name a folder, or else --evaluation one", self.demonstrations)
         require_positive(self, "every", "max_episodes_per_task", "workers")
-        require_nonnegative(self, "seed")
+        require_nonnegative(self, "seed", "first_init")
+        require("first_init", not self.first_init or self.evaluation is not None, "needs --evaluation", self.first_init)
         require("held_out", 0 < self.held_out <= 1, "must be within (0, 1]; 1: nothing is trained on", self.held_out)
 
 

@@ -56,6 +56,7 @@ def _jobs(
     count: Counter[int] = Counter()
     for row in results["episodes"]:
         task, chosen = row["task"], not config.tasks or names[row["task"]] in config.tasks
+        chosen = chosen and row["init_id"] >= config.first_init
         episode = Episode(protocol.suite, task, row["init_id"], row["seed"])
         actions = log.actions(episode) if chosen and row["status"] == "success" else None
         limit = config.max_episodes_per_task
