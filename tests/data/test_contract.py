@@ -49,6 +49,18 @@ def test_other_data_is_refused(changes):
         refuse_other_data(data(**changes), (name,))  # half a name is none
 
 
+def test_long_values_are_compared_to_their_end():
+    """Their beginnings alone are shown."""
+    unit = "metres that the hand moves in the direction of the world's x axis, "
+    with pytest.raises(ValueError, match=r"conventions.action_units"):
+        changed = data(action_units=(unit + "per step",))
+        changed.processor.conventions = replace(MADE_FOR, action_units=(unit + "per second",))
+        refuse_other_data(changed)
+    spread = [0.123456789012] * 6
+    assert find_differences({"a": [spread + [1.0], {"b": (1,)}]}, {"a": (spread + [2.0], {"b": [1]})}) != []
+    assert find_differences({"a": [spread + [1.0], {"b": (1,)}]}, {"a": (spread + [1.0], {"b": [1]})}) == []
+
+
 def test_what_is_not_used_or_not_known_does_not_matter():
     refuse_other_data(data())
     refuse_other_data(data(proprio_names=("joint",)))

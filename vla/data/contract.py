@@ -31,7 +31,7 @@ def find_differences(saved: Any, here: Any, path: str = "") -> list[Difference]:
             for found in find_differences(saved.get(name), here.get(name), f"{path}.{name}".lstrip("."))
         ]
     if isinstance(saved, list | tuple) and isinstance(here, list | tuple):
-        return [] if [*map(_plain, saved)] == [*map(_plain, here)] else [(path, saved, here)]
+        return [] if _as_lists(saved) == _as_lists(here) else [(path, saved, here)]
     return [] if saved == here else [(path, saved, here)]
 
 
@@ -121,6 +121,13 @@ def _compare_conventions(saved: dict[str, Any], here: dict[str, Any], proprio: b
     if left.get("image_shape") is None or right.get("image_shape") is None:
         left["image_shape"] = right["image_shape"] = None
     return find_differences(left, right, "conventions")
+
+
+def _as_lists(value: Any) -> Any:
+    """A value with lists in the place of tuples, whatever holds them."""
+    if isinstance(value, dict):
+        return {name: _as_lists(item) for name, item in value.items()}
+    return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _plain(value: Any) -> str:
