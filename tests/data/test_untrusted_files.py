@@ -4,10 +4,12 @@ import json
 import struct
 import zlib
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from libero_files import CAMERA_NUMBERS, write_demo
 
 from vla.batches import MAX_INSTRUCTION, check_instruction
@@ -15,6 +17,9 @@ from vla.conf.datasets import LiberoConfig
 from vla.data.datasets.hdf5_index import scan
 from vla.data.errors import BadEpisode
 from vla.errors import UserError
+from vla.models.anomaly.published import read_published
+from vla.models.weights.files import read_state_dict
+from vla.models.weights.prismatic import read_prismatic
 from vla.serving.vlm import read_picture
 
 
@@ -81,6 +86,28 @@ def test_sizes_that_nobody_stored(file, name, shape, message):
     kind = "u1" if name.endswith("rgb") else "f8"
     demo.create_dataset(name, shape, kind, chunks=tuple(min(side, 100) for side in shape))
     assert message in refused(file)
+
+
+@pytest.mark.parametrize("chunks", [(60_000, 128, 128, 3), (60_000, 1, 1, 3)], ids=["a block", "blocks side by side"])
+def test_pictures_that_unfold(file, chunks):
+    """Single pictures are small, but what they are compressed with is 3 GB, of as many megabytes or none."""
+    obs = file["data/demo_0/obs"]
+    del obs["agentview_rgb"]
+    obs.create_dataset("agentview_rgb", (60_000, 128, 128, 3), "u1", chunks=chunks, compression="gzip")
+    assert "'obs/agentview_rgb' is stored in blocks of 2.7 GiB, more than 1" in refused(file)
+
+
+@pytest.mark.parametrize("read", [read_state_dict, read_published, read_prismatic])
+def test_weights_that_unfold(tmp_path, read):
+    """PyTorch reads compressed entries, too, without asking how large they will be."""
+    torch.save({"model": {"a": torch.zeros(1000)}, "state_dict": {"a": torch.zeros(1000)}}, tmp_path / "plain.pt")
+    with ZipFile(tmp_path / "plain.pt") as plain, ZipFile(tmp_path / "bomb.pt", "w", ZIP_DEFLATED) as bomb:
+        for member in plain.infolist():
+            bomb.writestr(member.filename, plain.read(member))
+    assert torch.load(tmp_path / "bomb.pt", weights_only=True)["model"]["a"].shape == (1000,)
+    with pytest.raises(ValueError, match=r"is no file as PyTorch writes it: [\d,]+ bytes that would become") as caught:
+        read(tmp_path / "bomb.pt")
+    assert "\n" not in str(caught.value)
 
 
 def test_instruction_of_a_megabyte(file):

@@ -4,6 +4,7 @@ A file that somebody else wrote could have any other file of this machine read i
 memory holds: fill values take no space on the disk.
 """
 
+import math
 from collections.abc import Iterable
 
 import h5py
@@ -52,3 +53,11 @@ def _check_dataset(dataset: h5py.Dataset, name: str) -> None:
             raise ValueError(f"'{name}' has images of {dataset.shape[1]} x {dataset.shape[2]} pixels")
     elif dataset.nbytes > MAX_BYTES:
         raise ValueError(f"'{name}' takes {dataset.nbytes / 2**30:.1f} GiB, more than {MAX_BYTES / 2**30:.0f}")
+    if dataset.chunks is not None:  # a few kilobytes, well compressed, can be a block of any size
+        # A block is decoded as a whole, and kept with all that lies beside it (`FrameReader`).
+        layer = math.prod((min(dataset.chunks[0], dataset.shape[0]), *dataset.shape[1:]))
+        size = max(math.prod(dataset.chunks), layer) * dataset.dtype.itemsize
+        if size > MAX_BYTES:
+            raise ValueError(
+                f"'{name}' is stored in blocks of {size / 2**30:.1f} GiB, more than {MAX_BYTES / 2**30:.0f}"
+            )

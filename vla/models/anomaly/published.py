@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vla.errors import UserError
 from vla.models.anomaly.efficientnet_names import to_port_names, to_timm_names
+from vla.models.weights.files import check_not_compressed
 from vla.models.weights.report import LoadReport, match_weights
 from vla.overwatch import initialize_overwatch
 
@@ -79,6 +80,7 @@ def read_published(path: Path) -> PublishedCheckpoint:
         UserError: It is no checkpoint of UniAD, or names something that is not data.
     """
     try:
+        check_not_compressed(path)
         with torch.serialization.safe_globals(STAND_INS):  # type: ignore[arg-type]
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of whatever kind the unpickler stumbles over

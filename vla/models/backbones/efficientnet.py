@@ -17,6 +17,7 @@ from vla.conf.models.components import EfficientNetConfig, GeometryEncoderConfig
 from vla.conf.models.vision_backbones import EfficientNetLite0Config
 from vla.models.backbones.vggt import SceneFeatures
 from vla.models.components.geometry_encoder import reduce_tokens
+from vla.models.weights.files import check_not_compressed
 from vla.models.weights_source import WeightsRequest, reading_weights
 from vla.torchvision_shim import prepare_torchvision
 
@@ -161,6 +162,7 @@ def read_efficientnet(path: Path, network: nn.Module) -> dict[str, Tensor]:
 
         stored = load_file(path)
     else:
+        check_not_compressed(path)
         try:
             stored = torch.load(path, map_location="cpu", weights_only=True)
         except UnpicklingError:

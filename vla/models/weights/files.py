@@ -1,6 +1,7 @@
 """Reading files of tensors, without running anything that is in them."""
 
 import os
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         return _read_safetensors(path)
     if path.suffix not in (".pt", ".pth", ".bin"):
         raise ValueError(f"{path}: expected a .safetensors, .pt, .pth or .bin file")
+    check_not_compressed(path)
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of whatever kind the unpickler stumbles over
@@ -45,6 +47,27 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f"{path}: does not hold a mapping from names to tensors")
     return dict(weights)
+
+
+def check_not_compressed(path: Path) -> None:
+    """
+    Check that a PyTorch file is no larger in memory than on the disk: PyTorch compresses nothing, but reads what is,
+    and of a few kilobytes could come more than any memory holds.
+
+    Raises:
+        ValueError: It is larger, or its list of content is damaged; one line.
+    """
+    if not zipfile.is_zipfile(path):  # the older format, or no such file
+        return
+    try:
+        with zipfile.ZipFile(path) as content:
+            size = sum(member.file_size for member in content.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ValueError(f"{path}: can't be read as a PyTorch file ({type(error).__name__})") from error
+    if size > path.stat().st_size:
+        raise ValueError(
+            f"{path}: is no file as PyTorch writes it: {path.stat().st_size:,} bytes that would become {size:,}"
+        )
 
 
 def _weights_in(folder: Path) -> Path:

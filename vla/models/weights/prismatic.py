@@ -21,6 +21,7 @@ from vla.conf.registry import available, choices_text, resolve_target
 from vla.errors import UserError
 from vla.models.vlms.prismatic import VISION, PrismaticVLM
 from vla.models.weights.empty import parameters_on_meta
+from vla.models.weights.files import check_not_compressed
 from vla.models.weights.report import match_weights
 from vla.models.weights_source import WeightsNotFound, find_weights, hub_file
 
@@ -125,6 +126,7 @@ def read_prismatic(checkpoint: Path) -> Groups:
         UserError: It can't be read, or is of another kind.
     """
     try:
+        check_not_compressed(checkpoint)
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         groups = {name: dict(tensors) for name, tensors in content["model"].items()}
         if not all(isinstance(value, Tensor) for tensors in groups.values() for value in tensors.values()):
