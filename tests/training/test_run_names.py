@@ -1,5 +1,6 @@
 """The published names of nanoVLM's runs."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,19 @@ def test_resuming_finds_the_newest_run_of_this_name(tmp_path: Path) -> None:
     assert with_run_name(config(tmp_path, resume="auto"), 8).run_id == f"{NAME}_1229-143022"
     assert with_run_name(config(tmp_path, resume="auto"), 4).run_id != f"{NAME}_1229-143022"
     assert with_run_name(config(tmp_path, run_id="mine"), 8).run_id == "mine"
+
+
+def test_a_run_that_its_launcher_starts_again_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torchrun --max-restarts` and nothing else; also where the first attempt died before it had saved."""
+    for number, name in enumerate((f"{NAME}_0101-000000", f"{NAME}_0102-000000")):
+        (tmp_path / name / "checkpoints" / "step-000001").mkdir(parents=True)
+        os.utime(tmp_path / name, (number, number))
+    mine = with_run_name(config(tmp_path), 8).run_id or ""
+    assert mine not in (f"{NAME}_0101-000000", f"{NAME}_0102-000000")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert with_run_name(config(tmp_path), 8).run_id == f"{NAME}_0102-000000"
+    (tmp_path / mine).mkdir()
+    assert with_run_name(config(tmp_path), 8).run_id == mine
 
 
 def test_other_models_have_no_such_names(tmp_path: Path) -> None:

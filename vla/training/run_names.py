@@ -7,6 +7,7 @@ from dataclasses import replace
 from vla.conf.models.nanovlm import LANGUAGE, PROJECTOR, VISION, NanoVLMConfig
 from vla.conf.pretrain import PretrainConfig
 from vla.errors import UserError
+from vla.overwatch.launch import restart_count
 from vla.training.checkpoint_store import CheckpointStore
 
 PUBLISHED = "published"  # as run_id
@@ -17,6 +18,7 @@ def with_run_name(config: PretrainConfig, world_size: int) -> PretrainConfig:
     """`config`, with the published name in the place of `run_id: published`.
 
     With `resume: auto` it is the newest run of the same name but for its date that has a checkpoint, if there is one.
+    Started again by its launcher, the run keeps the name that it had: that of the newest, with or without a checkpoint.
 
     Raises:
         UserError: the model is none of nanoVLM's.
@@ -27,7 +29,9 @@ def with_run_name(config: PretrainConfig, world_size: int) -> PretrainConfig:
         name = type(config.model).model_id
         raise UserError(f"run_id: must be a name of your own: {PUBLISHED} is for nanoVLM's models, got model '{name}'")
     name = published_run_name(config, world_size)
-    return replace(config, run_id=(_newest(config, name) if config.resume == "auto" else None) or name + _date())
+    again = restart_count() > 0
+    found = _newest(config, name, begun=again) if again or config.resume == "auto" else None
+    return replace(config, run_id=found or name + _date())
 
 
 def published_run_name(config: PretrainConfig, world_size: int) -> str:
@@ -61,11 +65,12 @@ def _date() -> str:
     return time.strftime("_%m%d-%H%M%S")
 
 
-def _newest(config: PretrainConfig, name: str) -> str | None:
-    """The run that began last among those of this name with a checkpoint."""
+def _newest(config: PretrainConfig, name: str, begun: bool) -> str | None:
+    """The run that changed last among those of this name: with a checkpoint, or that have just `begun`."""
     root = config.run_root_dir
     found = [
         path for path in (root.iterdir() if root.is_dir() else ())
-        if path.name.startswith(name) and _DATE.fullmatch(path.name[len(name) :]) and CheckpointStore(path).steps()
+        if path.name.startswith(name) and _DATE.fullmatch(path.name[len(name) :])
+        and (begun or CheckpointStore(path).steps())
     ]  # fmt: skip
     return max(found, key=lambda path: (path.stat().st_mtime, path.name)).name if found else None
