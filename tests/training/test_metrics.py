@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import threading
 import types
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from toys import toy_config, toy_strategy
 from vla.overwatch import log_to_file
 from vla.overwatch.distributed import DistState
 from vla.training.metrics import StepClock, WeightedSums
+from vla.training.metrics_files import LinesFile
 from vla.training.progress import ProgressDisplay, describe
 from vla.training.trackers import JSONLTracker, Trackers, cut_after
 
@@ -31,6 +33,14 @@ def test_means_are_weighted():
     assert copy.means(DistState())["loss"] == 1.0 and sums.means(DistState())["loss"] == 2.5
     sums.clear()
     assert sums.means(DistState()) == {}
+
+
+def test_sums_that_were_read_from_a_checkpoint_go_on_where_the_loss_is():
+    """They come to the host; the losses of a run on an accelerator do not."""
+    sums = WeightedSums()
+    sums.load_state_dict({"sums.loss": torch.ones(2, dtype=torch.float64)})
+    sums.add("loss", torch.ones((), device="meta"), 2.0)
+    assert sums._sums["loss"].device.type == "meta"
 
 
 def test_clock(monkeypatch):
@@ -134,6 +144,56 @@ def test_late_metrics_reach_every_tracker_as_those_of_their_own_step(tmp_path, m
         {"name": "lmms_eval/a", "step_metric": axis}, (None, {"lmms_eval/a": 0.5, axis: 2}),
         (None, {"lmms_eval/a": 0.75, axis: 3}),
     ]  # fmt: skip
+
+
+def fail(*_, **__):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_no_tracker_ends_or_stops_a_run_whose_disk_is_full(tmp_path, monkeypatch, capsys):
+    """tensorboardX's thread ends at the first error; a queue that nobody empties must not be waited for."""
+    config = replace(toy_config(tmp_path / "run"), trackers=("tensorboard", "prismatic"))
+    trackers = Trackers(config, is_main=True)
+    events = trackers._trackers["tensorboard"]._writer.file_writer.event_writer
+    with monkeypatch.context() as full:
+        full.setattr(events._ev_writer, "write_event", fail)
+        full.setattr(LinesFile, "write", fail)
+
+        def write() -> None:
+            for step in (1, 2):
+                trackers.write(step, {f"train/{number}": 1.0 for number in range(30)})
+                trackers.write_late(step, {"late": 1.0})
+                trackers.add_step(step, 0.1)
+                events._worker.join(60)
+
+        writing = threading.Thread(target=write, daemon=True)
+        writing.start()
+        writing.join(120)
+        assert not writing.is_alive()
+    shown = capsys.readouterr().err
+    for what in ("late metrics of step 1 are NOT in metrics.jsonl", "step 2 are NOT in tensorboard", "in prismatic"):
+        assert what in shown
+    trackers.write(3, {"train/loss": 1.0})
+    trackers.add_step(3, 0.1)
+    monkeypatch.setattr(trackers._trackers["tensorboard"]._writer, "close", fail)
+    trackers.close()
+    assert "the last metrics are NOT in tensorboard" in capsys.readouterr().err
+    for name in ("metrics.jsonl", "run.jsonl"):
+        (line,) = (config.run_dir / name).read_text().splitlines()
+        assert 3 in json.loads(line).values()
+
+
+def test_a_file_that_needs_no_cutting_is_not_written(tmp_path, monkeypatch):
+    """So that a run can go on where the disk is full."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"global_step": 1}\n{"global_step": 2}\n')
+    with monkeypatch.context() as full:
+        full.setattr("os.replace", fail)
+        assert cut_after(path, 2) == 0
+        with pytest.raises(OSError, match="No space"):
+            cut_after(path, 1)
+    assert cut_after(path, 1) == 1 and path.read_text() == '{"global_step": 1}\n'
 
 
 def test_console_lines(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,8 @@ from toys import metrics, toy_config, toy_datasets, toy_model, toy_strategy
 from vla.training.checkpoint_store import CheckpointStore
 from vla.training.nonfinite import load_window
 from vla.training.result import NonFiniteError
+
+FILE_SIZE = resource.RLIMIT_FSIZE
 
 
 def poisoned(strategy, steps, what: str = "loss"):
@@ -109,6 +112,19 @@ def test_dumps_are_bounded_and_a_full_disk_is_no_end(tmp_path, monkeypatch, caps
     (config.run_dir / "nonfinite").write_text("in the way")
     assert strategy.run_training().global_step == 8
     assert "the batches could not be kept" in capsys.readouterr().err
+    strategy, limits = poisoned(toy_strategy(toy_config(tmp_path / "third")), (1,)), resource.getrlimit(FILE_SIZE)
+    skipped = strategy.guard.skipped
+
+    def skip_on_a_full_disk(*arguments):
+        resource.setrlimit(FILE_SIZE, (100, limits[1]))
+        try:
+            skipped(*arguments)
+        finally:
+            resource.setrlimit(FILE_SIZE, limits)
+
+    monkeypatch.setattr(strategy.guard, "skipped", skip_on_a_full_disk)
+    assert strategy.run_training().global_step == 8
+    assert "the batches could not be kept: Error while serializing" in capsys.readouterr().err
 
 
 def test_masked_micro_batches_among_others(tmp_path):

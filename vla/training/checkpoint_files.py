@@ -129,8 +129,17 @@ class CheckpointWriter:
         self.data(name, (json.dumps(value, indent=2) + "\n").encode())
 
     def call(self, save: Callable[[Path], object]) -> None:
-        """Let `save(folder)` add a file of its own."""
-        self._attempt(lambda: save(self._beside))
+        """Let `save(folder)` add a file of its own. Whatever it raises is an error of the disk: tokenizers, for one,
+        raise a plain Exception on a full one.
+        """
+
+        def save_it() -> None:
+            try:
+                save(self._beside)
+            except Exception as error:
+                raise OSError(f"{type(error).__name__}: {error}") from error
+
+        self._attempt(save_it)
 
     def commit(self, manifest: dict[str, Any]) -> None:
         """Add the manifest, flush all, and rename the folder into place.

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,8 @@ class CheckpointStore:
         """Note the checkpoint of `step` in index.json and delete those that are no longer kept.
 
         The best one is never deleted (unless `keep_best` is off), nor is the one just written. Broken ones don't count
-        among the newest that are kept, so that whole ones don't make room for them.
+        among the newest that are kept, so that whole ones don't make room for them. Errors of the disk are logged, no
+        more: the checkpoint itself is there.
         """
         complete = self._complete_steps()
         best = self.path(best_step).name if best_step is not None and self.path(best_step).is_dir() else None
@@ -105,12 +108,14 @@ class CheckpointStore:
             "last": self.path(step).name, "best": best, "metric": metric, "best_value": best_value,
             "checkpoints": [self.path(item).name for item in self.steps() if item in kept],
         }  # fmt: skip
-        write_json(self.folder / INDEX, index)
+        with _errors_logged("can't note the newest checkpoint"):  # a full disk gets room below
+            write_json(self.folder / INDEX, index)
         if not complete:  # not even what was just written can be read back: nothing may go
             return
         for item in self.steps():
             if item not in kept and item < complete[-1]:
-                remove_checkpoint(self.path(item))
+                with _errors_logged("can't delete a checkpoint that is no longer kept"):
+                    remove_checkpoint(self.path(item))
 
     def rewind(self, step: int) -> None:
         """The run goes on from `step`: put later checkpoints, which an earlier attempt left, out of the way.
@@ -126,6 +131,15 @@ class CheckpointStore:
             overwatch.warning(f"{self.path(later).name} is past the step that the run goes on from; now {aside.name}")
             shutil.rmtree(aside, ignore_errors=True)
             self.path(later).rename(aside)
+
+
+@contextmanager
+def _errors_logged(what: str) -> Iterator[None]:
+    """Errors of the disk inside are logged, no more."""
+    try:
+        yield
+    except OSError as error:
+        overwatch.error(f"{what}: {error}")
 
 
 def find_checkpoint(path: Path, prefer: str = "last") -> Path:

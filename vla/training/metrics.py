@@ -27,7 +27,8 @@ class WeightedSums:
     def add(self, name: str, total: Tensor | float, weight: Tensor | float = 1.0) -> None:
         """Add a sum of values and the weight (number of values) that it has."""
         pair = torch.stack([_as_double(total), _as_double(weight).to(_device(total))])
-        self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+        # What a resumed run goes on with was read from a file to the host.
+        self._sums[name] = self._sums[name].to(pair.device) + pair if name in self._sums else pair
 
     def means(self, dist: DistState) -> dict[str, float]:
         """Mean by name over all processes; a name of weight 0 is left out. All processes must call this."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -86,7 +87,7 @@ class NonFiniteGuard:
                 return None
             folder.mkdir(parents=True, exist_ok=True)
             save_window(folder, self._dist.rank, window, {"losses": [loss.item() for loss in losses], "norm": norm})
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # a full disk is either
             overwatch.error(f"{folder}: the batches could not be kept: {error}")
             return None
         return folder

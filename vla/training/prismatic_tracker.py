@@ -10,7 +10,7 @@ import jsonlines
 import torch
 from torch import Tensor
 
-from vla.training.metrics_files import cut_after
+from vla.training.metrics_files import LinesFile, cut_after
 
 HPARAMS_FILE = "run-metrics.jsonl"
 WINDOW = 128  # micro-batches, and steps, that are averaged over
@@ -48,7 +48,7 @@ class PrismaticTracker:
             file.write({"run_id": run_id, "hparams": hparams})
         path = run_dir / f"{run_id}.jsonl"
         cut_after(path, step, f"{self._prefix}/Step")
-        self._file = jsonlines.open(path, "a", sort_keys=True, flush=True)
+        self._file = LinesFile(path, sort_keys=True)
         self._start = clock()
 
     def add_micro_batch(self, loss: Tensor) -> None:

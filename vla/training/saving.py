@@ -12,6 +12,7 @@ from torch import Tensor
 from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
 from vla.overwatch.distributed import broadcast_object
+from vla.training import checkpoint_files
 from vla.training.checkpoint import save_checkpoint
 from vla.training.checkpoint_files import TEMPORARY, CheckpointWriter
 
@@ -120,6 +121,8 @@ class Saver:
 
     def _write(self, step: int, best: tuple[int | None, float | None, str], write: Callable[[], None]) -> None:
         try:
+            if self._strategy.dist.is_main:
+                self._flush_metrics()
             write()
             if self._strategy.dist.is_main:
                 self._strategy.store.record(step, *best)
@@ -133,6 +136,13 @@ class Saver:
             self._writing, afterwards, self._afterwards = False, self._afterwards, []
         for act in afterwards:
             act()
+
+    def _flush_metrics(self) -> None:
+        """A checkpoint that survives a crash of the machine must not go on from steps whose metrics did not."""
+        file = self._strategy.monitor.metrics_file
+        for path in (file, file.parent, file.parent.parent):
+            if path.exists():
+                checkpoint_files.flush(path)
 
     def when_saved(self, act: Callable[[], None]) -> None:
         """Call `act` when the newest checkpoint is there, or failed to be: now, or from the thread that writes it."""

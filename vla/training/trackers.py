@@ -1,11 +1,10 @@
 """Trackers: where metrics are written. Only the main process has any."""
 
-import contextlib
-import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import jsonlines
 import yaml
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from vla.conf import cli
 from vla.conf.pretrain import PretrainConfig
 from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
-from vla.training.metrics_files import cut_after
+from vla.training.metrics_files import LinesFile, cut_after
 from vla.training.prismatic_tracker import PrismaticTracker
 
 overwatch = initialize_overwatch(__name__)
@@ -43,7 +42,8 @@ class Tracker(Protocol):
 
 
 class JSONLTracker:
-    """metrics.jsonl in the run's folder, one object per line, on disk as soon as it is written.
+    """metrics.jsonl in the run's folder, one object per line; a process that is killed takes no line along, and what a
+    checkpoint was written after is on the disk with it (`Saver`).
 
     Args:
         run_dir: the run's folder.
@@ -53,25 +53,10 @@ class JSONLTracker:
     def __init__(self, run_dir: Path, step: int = 0) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
         cut_after(run_dir / METRICS_FILE, step)
-        self._file = (run_dir / METRICS_FILE).open("a", encoding="utf-8")
-        self._writer = jsonlines.Writer(self._file, flush=True)
+        self._file = LinesFile(run_dir / METRICS_FILE)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        end = self._file.tell()
-        try:
-            self._writer.write({"global_step": step, **metrics})
-        except OSError:
-            self._drop_unwritten(end)
-            raise
-
-    def _drop_unwritten(self, end: int) -> None:
-        """No half line stays, in the file or in memory: the next one would be glued to it."""
-        path = Path(self._file.name)
-        with contextlib.suppress(OSError):
-            self._file.close()  # tries once more to write what it holds
-        os.truncate(path, min(end, path.stat().st_size))
-        self._file = path.open("a", encoding="utf-8")
-        self._writer = jsonlines.Writer(self._file, flush=True)
+        self._file.write({"global_step": step, **metrics})
 
     write_late = write
 
@@ -86,14 +71,30 @@ class TensorBoardTracker:
     """TensorBoard event files in `tensorboard/` of the run's folder."""
 
     def __init__(self, run_dir: Path, step: int = 0) -> None:
+        self._folder = run_dir / "tensorboard"
+        self._open({"purge_step": step + 1} if step else {})
+
+    def _open(self, options: dict[str, Any]) -> None:
         from tensorboardX import SummaryWriter
 
-        purge = {"purge_step": step + 1} if step else {}
-        self._writer = SummaryWriter(logdir=str(run_dir / "tensorboard"), **purge)
+        # Its thread ends at the first error of the disk, and a queue with an end (10 by default) would then stop the
+        # training for ever at the eleventh metric. 0: it has none.
+        self._writer = SummaryWriter(logdir=str(self._folder), max_queue=0, **options)
+
+    @property
+    def _has_ended(self) -> bool:
+        events = getattr(self._writer.file_writer, "event_writer", None)
+        thread = getattr(events, "_worker", None)
+        return thread is not None and not thread.is_alive()
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
+        ended = self._has_ended
+        if ended:
+            self._open({})  # another file beside
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
+        if ended:
+            raise OSError(f"those of earlier steps could not be written; going on in a new file of {self._folder}")
 
     write_late = write
 
@@ -191,28 +192,31 @@ class Trackers:
     def add_step(self, step: int, next_learning_rate: float) -> None:
         """For trackers with an entry for every step: optimizer step `step`, counted from 1, is done."""
         if self._prismatic is not None:
-            self._prismatic.add_step(step, next_learning_rate)
+            add = partial(self._prismatic.add_step, step, next_learning_rate)
+            self._attempt("prismatic", f"the metrics of step {step}", add)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Pass metrics on to every tracker. An error of the disk is logged, no more."""
         for name, tracker in self._trackers.items():
-            try:
-                tracker.write(step, metrics)
-            except OSError as error:
-                file = METRICS_FILE if name == "jsonl" else name
-                overwatch.error(f"the metrics of step {step} are NOT in {file}: {error}")
+            self._attempt(name, f"the metrics of step {step}", partial(tracker.write, step, metrics))
 
     def write_late(self, step: int, metrics: dict[str, float]) -> None:
-        """Pass metrics of an earlier step on to every tracker."""
-        for tracker in self._trackers.values():
-            tracker.write_late(step, metrics)
+        """Pass metrics of an earlier step on to every tracker. An error of the disk is logged, no more."""
+        for name, tracker in self._trackers.items():
+            self._attempt(name, f"the late metrics of step {step}", partial(tracker.write_late, step, metrics))
+
+    def _attempt(self, name: str, what: str, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            overwatch.error(f"{what} are NOT in {METRICS_FILE if name == 'jsonl' else name}: {error}")
 
     def state_dict(self) -> dict[str, Any]:
         """State by tracker, as JSON values."""
         return {name: tracker.state_dict() for name, tracker in self._trackers.items()} or self._state
 
     def close(self) -> None:
-        """Close every tracker."""
-        for tracker in self._trackers.values():
-            tracker.close()
+        """Close every tracker. An error of the disk is logged, no more."""
+        for name, tracker in self._trackers.items():
+            self._attempt(name, "the last metrics", tracker.close)
         self._trackers.clear()
