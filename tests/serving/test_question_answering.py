@@ -100,6 +100,24 @@ def test_questions_of_a_saved_dataset(tmp_path: Path) -> None:
         read_pictures(tmp_path / "empty")
 
 
+def test_questions_are_of_the_held_out_split(tmp_path: Path) -> None:
+    """Where a folder has several splits, as files or saved."""
+    datasets = pytest.importorskip("datasets")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    image = {"bytes": (tmp_path / "a.png").read_bytes(), "path": None}
+    parts = {}
+    for split in ("train", "validation"):
+        row = {"images": [image], "texts": [{"user": f"Of {split}?", "assistant": "yes"}]}
+        parts[split] = datasets.Dataset.from_list([row])
+    (tmp_path / "files" / "data").mkdir(parents=True)
+    for split, part in parts.items():
+        part.to_parquet(str(tmp_path / "files" / "data" / f"{split}-00000-of-00001.parquet"))
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "saved"))
+    for folder in ("files", "saved"):
+        (picture,) = read_pictures(tmp_path / folder)
+        assert picture.questions[0][1] == "Of validation?"
+
+
 @pytest.mark.parametrize("content", ["", "[]", '[{"image": "a.png"}]', "not JSON"])
 def test_bad_files_are_errors_of_one_line(content: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.json"

@@ -70,7 +70,7 @@ class VQAConfig(PackedDatasetConfig):
     hub: str | None = None  # Hugging Face id, instead of root
     configs: tuple[str, ...] = ()  # configurations, or folders below root; empty: all of root's, the default one of hub
     weights: tuple[float, ...] = ()  # by configuration, how often it is read per epoch; empty: each once
-    split: str = "train"  # where a dataset has several
+    split: str = "train"  # where a dataset has several; of files, by their names (train-00000-of-00002.parquet)
     streaming: bool = False  # read files from front to back as they come, instead of at random; needs max_steps
     validation_samples: int = 512  # held out: of a random order, or the first ones of a stream; 0: none
     min_ratings: RatingsConfig = field(default_factory=RatingsConfig)
@@ -80,6 +80,8 @@ class VQAConfig(PackedDatasetConfig):
         require_nonnegative(self, "validation_samples")
         require("hub", self.hub is None or self.root is None, "can't be given together with root", self.hub)
         given = not self.weights or len(self.weights) == len(self.configs)
+        twice = len({*self.configs}) < len(self.configs)
+        require("configs", not twice, "must name each once; weights say how often they are read", self.configs)
         require("weights", given, "must have one number for each of configs", self.weights)
         require("weights", all(weight > 0 for weight in self.weights), "must be > 0", self.weights)
 

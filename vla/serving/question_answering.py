@@ -17,7 +17,7 @@ from vla.conf.questions import QuestionsConfig
 from vla.conf.vqa_datasets import VQAConfig
 from vla.data.errors import one_line
 from vla.data.pictures import UNREADABLE
-from vla.data.vqa.hugging_face import open_tables
+from vla.data.vqa.hugging_face import held_out_split, open_tables
 from vla.data.vqa.images import open_image
 from vla.data.vqa.sources import Tables
 from vla.errors import UserError
@@ -100,7 +100,7 @@ def read_pictures(path: Path, images: Path | None = None, limit: int | None = No
 def _read_folder(folder: Path, limit: int | None) -> list[Picture]:
     """Kinds of questions are the configurations that they are of."""
     try:
-        source = Tables(open_tables(VQAConfig(root=folder)))
+        source = Tables(open_tables(VQAConfig(root=folder, split=held_out_split(folder))))
     except UserError as error:
         raise UserError(str(error).replace("dataset.root", "questions", 1)) from None
     pictures: list[Picture] = []

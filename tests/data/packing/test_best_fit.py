@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vla.conf.vqa_datasets import PackingConfig
 from vla.data.packing.best_fit import BestFitPacker
 from vla.data.packing.packer import Admission, Packer, Size, pack_all
 from vla.data.packing.published import PublishedPacker
@@ -98,7 +99,7 @@ def test_packs_of_the_stated_sizes_are_full() -> None:
         packs = list(pack_all(packer, sizes))
         return sum(lengths[key] for pack in packs for key in pack) / (len(packs) * SEQ_LENGTH)
 
-    assert fill(BestFitPacker(SEQ_LENGTH, MAX_IMAGES)) > 0.995
+    assert fill(BestFitPacker(SEQ_LENGTH, MAX_IMAGES, PackingConfig().buffer_size)) > 0.995
     assert fill(BestFitPacker(SEQ_LENGTH, MAX_IMAGES, 64)) > 0.98
     assert 0.5 < fill(PublishedPacker(SEQ_LENGTH, MAX_IMAGES, 8)) < 0.65
 

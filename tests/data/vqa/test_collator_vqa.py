@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from vla.batches import IGNORE_INDEX
-from vla.data.vqa.collator import PackCollator, Sample, pad_left, without_too_long
+from vla.data.packing.packer import Admission
+from vla.data.vqa.collator import PackCollator, Sample, pad_left
 from vla.data.vqa.images import images_per_document
 from vla.data.vqa.processor import VQAProcessor
 
@@ -15,17 +16,14 @@ from vla.data.vqa.processor import VQAProcessor
 def test_rows_padded_on_the_left_are_the_recorded_ones(golden: Callable[[str], Any]) -> None:
     recorded = golden("collator")
     for case in recorded["cases"]:
-        samples = [
-            None if row is None else Sample(0, np.array(row["input_ids"]), np.array(row["labels"]), [], [0] * 0, [])
-            for row in case["in"]
-        ]
-        kept = without_too_long(samples, recorded["max_length"])
+        length = recorded["max_length"]
+        rows = [row for row in case["in"] if row is not None]
+        kept = [row for row in rows if Admission(length, 0).size(0, len(row["input_ids"]), 0) is not None]
         if not kept:
             assert case["out"]["input_ids"] == []
             continue
-        length = recorded["max_length"]
-        ids, mask = pad_left([sample.input_ids for sample in kept], recorded["pad_token_id"], length)
-        labels, _ = pad_left([sample.labels for sample in kept], IGNORE_INDEX, length)
+        ids, mask = pad_left([np.array(row["input_ids"]) for row in kept], recorded["pad_token_id"], length)
+        labels, _ = pad_left([np.array(row["labels"]) for row in kept], IGNORE_INDEX, length)
         assert ids.tolist() == case["out"]["input_ids"] and labels.tolist() == case["out"]["labels"]
         assert mask.int().tolist() == case["out"]["attention_mask"]
     assert pad_left([np.array([1]), np.array([2, 3])], 0)[0].tolist() == [[0, 1], [2, 3]]

@@ -78,6 +78,70 @@ def test_chosen_configurations_with_weights(saved: Path) -> None:
     assert labels == {"a", "c"}
 
 
+def test_configurations_of_the_same_name_in_other_folders(saved: Path) -> None:
+    for folder, other in (("x", "a"), ("y", "b")):
+        (saved / folder).mkdir()
+        (saved / other).rename(saved / folder / "same")
+    found = build(root=saved, configs=("x/same", "y/same"), weights=(2.0, 3.0), validation_samples=0)
+    labels = [found.train.source.label(number).partition("[")[0] for number in range(50)]
+    assert len(found.train.source) == 50 and labels.count("x/same") == 20
+    with pytest.raises(ValueError, match="configs: must name each once; weights say how often"):
+        VQAConfig(configs=("a", "a"))
+
+
+@pytest.mark.parametrize("weights", [(2.0, 0.4), (0.3, 1.7)])
+def test_held_out_rows_are_in_no_repetition_and_no_epoch(saved: Path, weights: tuple[float, ...]) -> None:
+    found = build(root=saved, configs=("a", "c"), weights=weights, validation_samples=9)
+
+    def question(item: dict[str, Any]) -> str:
+        return item["texts"][0]["user"]
+
+    held_out = {question(found.validation.source.item(index, 0)) for index in range(9)}
+    train = found.train.source
+    seen = {(train.label(index).partition("[")[0], question(train.item(index, epoch)))
+            for index in range(len(train)) for epoch in range(10)}  # fmt: skip
+    assert len(held_out) == 9 and not held_out & {text for _, text in seen} and len(seen) == 21
+    for index in range(len(train)):  # labels are of the first epoch
+        name, _, row = train.label(index).rstrip("]").partition("[")
+        table = next(table for table in train.tables if table.name == name)
+        assert question(train.item(index, 0)) == table.rows[int(row)]["texts"][0]["user"]
+
+
+def test_files_of_other_splits_are_not_trained_on(saved: Path, items: list[dict[str, Any]], tmp_path: Path) -> None:
+    folder = tmp_path / "hub" / "data"
+    folder.mkdir(parents=True)
+    for name, part in (("train-00000-of-00002", items[:5]), ("train-00001-of-00002", items[5:9]),
+                       ("test-00000-of-00001", items[9:12])):  # fmt: skip
+        datasets.Dataset.from_list(part).to_parquet(str(folder / f"{name}.parquet"))
+    for streaming in (False, True):
+        options = {"root": folder.parent, "validation_samples": 0, "streaming": streaming}
+        count = 2 if streaming else 9
+        source = build(**options).train.source
+        assert (source.num_shards if streaming else len(source)) == count
+        assert _first(build(**options, split="test").train.source) == items[9]["texts"][0]["user"]
+        with pytest.raises(UserError, match="has no files of the split 'validation', but of test, train"):
+            build(**options, split="validation")
+        with pytest.raises(UserError, match="b has no split 'test', but train"):
+            build(**{**options, "root": saved / "b"}, split="test")
+
+
+def _first(source: Any) -> str:
+    item = source.item(0, 0) if hasattr(source, "item") else next(source.open(0, 0))
+    return str(item["texts"][0]["user"])
+
+
+def test_data_of_another_form_is_an_error_that_says_why(tmp_path: Path) -> None:
+    rows = [{"id": number, "conversations": [{"from": "human", "value": "?"}]} for number in range(9)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for streaming in (False, True):
+        with pytest.raises(BadExample, match="none of 3 held-out samples .* has no 'texts', but id, conversations"):
+            build(root=tmp_path, validation_samples=3, streaming=streaming)
+    with pytest.raises(BadExample, match=r"none of 9 samples .* the first, .*\[\d\]: has no 'texts', but id, conv"):
+        len(build(root=tmp_path, validation_samples=0).train)
+    with pytest.raises(UserError, match="dataset.validation_samples: must be less than the 9 samples there are"):
+        build(root=tmp_path, streaming=True, validation_samples=10)
+
+
 def test_single_folders_and_files(saved: Path, items: list[dict[str, Any]], tmp_path: Path) -> None:
     for folder in ("a", "b", "c"):
         assert len(build(root=saved / folder).train.source) == {"c": 20}.get(folder, 10) - 6
@@ -122,6 +186,10 @@ def test_streamed_shards(saved: Path) -> None:
     again.load_state_dict(json.loads(json.dumps(first.state_dict())))
     expected = [texts(batch, found.processor) for batch in batches[8:]]
     assert [texts(batch, found.processor) for batch in islice(iter(again), 8)] == expected
+    workers = open_stream(found.train, **options, num_workers=2)
+    workers.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert [texts(batch, found.processor) for batch in islice(iter(workers), 8)] == expected
+    workers.close()
 
 
 def test_streamed_configurations_with_weights(saved: Path) -> None:

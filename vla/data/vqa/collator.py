@@ -108,8 +108,3 @@ def pad_left(rows: Sequence[Ids], pad: int, length: int | None = None) -> tuple[
         ids[number, length - len(row) :] = row
         mask[number, length - len(row) :] = True
     return torch.from_numpy(ids), torch.from_numpy(mask)
-
-
-def without_too_long(samples: Sequence[Sample | None], max_length: int) -> list[Sample]:
-    """The samples that are there and not longer than `max_length`; as published, the others are left out silently."""
-    return [sample for sample in samples if sample is not None and len(sample) <= max_length]

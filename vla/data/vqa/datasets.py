@@ -8,7 +8,7 @@ from vla.conf.models.nanovlm import NanoVLMConfig
 from vla.conf.stage import Stage
 from vla.conf.vqa_datasets import LlavaVQAConfig, PackedDatasetConfig, PackingConfig, RatingsConfig, VQAConfig
 from vla.data.datasets.base import Datasets
-from vla.data.errors import BadExample
+from vla.data.errors import BadExample, one_line
 from vla.data.language.selection import select_rows
 from vla.data.packing.best_fit import BestFitPacker
 from vla.data.packing.packer import Admission, Packer, Size, pack_all
@@ -19,7 +19,7 @@ from vla.data.vqa.lane import Lane
 from vla.data.vqa.processor import VQAProcessor
 from vla.data.vqa.readers import MapReader, MapSource, ShardedSource, ShardReader
 from vla.data.vqa.samples import BAD, LeftOut, SampleMaker
-from vla.data.vqa.sources import Items, LlavaRows, Split, Tables
+from vla.data.vqa.sources import Items, LlavaRows, Tables
 from vla.data.vqa.stream import Deal, PackStream
 from vla.errors import UserError
 from vla.overwatch import initialize_overwatch
@@ -112,15 +112,16 @@ class PackedSamples:
         if not isinstance(self.source, Sized):
             raise UserError("dataset.streaming: how many samples there are nobody knows")
         number, probed = len(self.source), min(_PROBED, len(self.source))
-        lengths, left_out = [], 0
+        lengths: list[int] = []
+        reason = ""
         for place in range(probed):
             try:
                 _, size = self.maker.outline(place, self.source.item(place * number // probed, 0))
                 lengths.append(size.length)
-            except Exception:  # whatever is wrong with it is told when it is its turn
-                left_out += 1
+            except Exception as error:  # whatever is wrong with it is told when it is its turn
+                reason = reason or f"{self.source.label(place * number // probed)}: {one_line(error)}"
         if not lengths:
-            raise BadExample(f"dataset: none of {probed} samples can be trained on (too long, or bad)")
+            raise BadExample(f"dataset: none of {probed} samples can be trained on; the first, {reason}")
         tokens = sum(lengths) / probed * number
         algorithm = self.config.packing.algorithm
         packs = number * len(lengths) / probed if algorithm == "none" else tokens / self.seq_length / _FILL[algorithm]
@@ -153,6 +154,8 @@ class HeldOutPacks:
         self.left_out: list[str] = []
         sizes = [size for size in map(self._size, range(len(source))) if size is not None]
         self.packs = list(pack_all(get_packer(config.packing, seq_length, 0), sizes))
+        if self.left_out and not self.packs:
+            raise BadExample(f"dataset: none of {len(source)} held-out samples can be used; {self.left_out[0]}")
         if self.left_out:
             overwatch.warning(f"{len(self.left_out)} held-out samples are left out: {'; '.join(self.left_out[:3])}")
 
@@ -215,16 +218,19 @@ class HuggingFaceVQA:
         held_out = config.validation_samples
         if config.streaming:
             train, items, labels = open_shards(config).hold_out(held_out)
+            _check_held_out(held_out, len(items) if len(items) < held_out else None)
             validation = Items(items, labels) if items else None
         else:
-            train = Tables(open_tables(config))
-            if held_out >= len(train):
-                raise UserError(
-                    f"dataset.validation_samples: must be less than the {len(train)} samples there are, got {held_out}"
-                )
-            if held_out:
-                train, validation = Split(train, held_out, len(train)), Split(train, 0, held_out)
+            tables = Tables(open_tables(config))
+            _check_held_out(held_out, tables.num_rows)
+            train, validation = tables.hold_out(held_out) if held_out else (tables, None)
         return _datasets(config, model_config, processor, train, validation, config.min_ratings)
+
+
+def _check_held_out(held_out: int, number: int | None) -> None:
+    """Raise UserError if all of `number` samples would be held out; None: there are more."""
+    if number is not None and held_out >= number:
+        raise UserError(f"dataset.validation_samples: must be less than the {number} samples there are, got {held_out}")
 
 
 class LlavaVQA:

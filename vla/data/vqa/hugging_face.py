@@ -1,5 +1,6 @@
 """Opening data in the layout of Hugging Face's `datasets`: saved to disk, as files, from the hub, or as a stream."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from importlib.util import find_spec
@@ -19,6 +20,11 @@ overwatch = initialize_overwatch(__name__)
 
 _FORMATS = {".parquet": "parquet", ".arrow": "arrow", ".jsonl": "json", ".json": "json"}
 _SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"
+_SPLIT_WORDS = {  # in a file's name, as in those that `datasets` writes
+    "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
+    "dev": "validation", "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
+HELD_OUT_SPLITS = ("validation", "test")
 
 
 def open_tables(config: VQAConfig) -> list[Table]:
@@ -137,7 +143,8 @@ def _open_all(config: VQAConfig, *, streaming: bool) -> dict[str, Any]:
             overwatch.warning(f"{_field(config)}: configuration '{name}' is left out: {failed[name]}")
     if not opened:
         reasons = "; ".join(f"'{name}' ({reason})" for name, reason in failed.items())
-        raise UserError(f"{_field(config)}: no configuration can be opened: {reasons}")
+        advice = "; a copy of it on this disk is read with --dataset.root DIR" if config.hub is not None else ""
+        raise UserError(f"{_field(config)}: no configuration can be opened: {reasons}{advice}")
     if failed:
         overwatch.warning(f"{_field(config)}: {len(failed)} of {len(failed) + len(opened)} configurations are left out")
     return opened
@@ -151,11 +158,11 @@ def _openers(config: VQAConfig, streaming: bool) -> dict[str, Callable[[], Any]]
     if config.hub is not None:
         return {name or "default": _from_hub(config, name, streaming) for name in config.configs or (None,)}
     root = existing_root(config.root, "with the data, or pass --dataset.hub with an id")
-    folders = [root / name for name in config.configs] or _folders(root)
+    folders = {name: root / name for name in config.configs} or {folder.name: folder for folder in _folders(root)}
     if not folders:
         known = ", ".join(sorted(set(_FORMATS)))
         raise UserError(f"dataset.root: {config.root} holds neither a saved dataset nor files of {known}")
-    return {folder.name: _from_folder(folder, config.split, streaming) for folder in folders}
+    return {name: _from_folder(folder, config.split, streaming) for name, folder in folders.items()}
 
 
 def _from_hub(config: VQAConfig, name: str | None, streaming: bool) -> Callable[[], Any]:
@@ -170,12 +177,12 @@ def _from_hub(config: VQAConfig, name: str | None, streaming: bool) -> Callable[
 
 def _from_folder(folder: Path, split: str, streaming: bool) -> Callable[[], Any]:
     def open_one() -> Any:
-        if (folder / _SAVED).is_file() or (folder / _SAVED_SPLITS).is_file():
+        if _is_saved(folder):
             return _saved(folder, split, streaming)
         files = _files(folder)
         if not files:
             raise FileNotFoundError(f"{folder} holds neither a saved dataset nor files of {', '.join(_FORMATS)}")
-        return _load_files(files, streaming)
+        return _load_files(_of_split(files, split), streaming)
 
     return open_one
 
@@ -183,11 +190,12 @@ def _from_folder(folder: Path, split: str, streaming: bool) -> Callable[[], Any]
 def _saved(folder: Path, split: str, streaming: bool) -> Any:
     from datasets import load_from_disk
 
-    if not streaming:
-        found = load_from_disk(str(folder))
-        return found if (folder / _SAVED).is_file() else found[split]
-    folder = folder if (folder / _SAVED).is_file() else folder / split
-    return _load_files(_files(folder), streaming)
+    if (folder / _SAVED_SPLITS).is_file():
+        if not (folder / split / _SAVED).is_file():
+            others = ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{_SAVED}"))) or "none"
+            raise FileNotFoundError(f"{folder} has no split '{split}', but {others}")
+        folder = folder / split
+    return _load_files(_files(folder), streaming) if streaming else load_from_disk(str(folder))
 
 
 def _load_files(files: Sequence[Path], streaming: bool) -> Any:
@@ -207,12 +215,48 @@ def _files(folder: Path) -> list[Path]:
     return []
 
 
+def _of_split(files: Sequence[Path], split: str) -> list[Path]:
+    """The files whose names say that they are of a split (`train-00000-of-00002.parquet`); all, if none says any.
+
+    Raises:
+        FileNotFoundError: they are of other splits.
+    """
+    wanted = _SPLIT_WORDS.get(split, split)
+    named = {file: _split_of(file, wanted) for file in files}
+    if not any(named.values()):
+        return list(files)
+    chosen = [file for file, name in named.items() if name == wanted]
+    if not chosen:
+        others = ", ".join(sorted({name for name in named.values() if name}))
+        raise FileNotFoundError(f"{files[0].parent} has no files of the split '{split}', but of {others}")
+    return chosen
+
+
+def _split_of(file: Path, wanted: str = "train") -> str | None:
+    words = re.split(r"[-._ ]", file.stem.lower())
+    return next((_SPLIT_WORDS.get(word, wanted) for word in words if word in (*_SPLIT_WORDS, wanted.lower())), None)
+
+
+def held_out_split(root: Path) -> str:
+    """The split of a folder of data to ask questions from: that for validation or testing, if one is told apart."""
+    for split in HELD_OUT_SPLITS:
+        for folder in _folders(root):
+            saved = (folder / split / _SAVED).is_file()
+            if saved or (not _is_saved(folder) and split in map(_split_of, _files(folder))):
+                return split
+    return "train"
+
+
 def _folders(root: Path) -> list[Path]:
     """The folders below `root` that hold data, or `root` itself."""
-    if (root / _SAVED).is_file() or (root / _SAVED_SPLITS).is_file() or _files(root):
+    if _is_data(root):
         return [root]
-    return sorted(folder for folder in root.iterdir() if folder.is_dir() and (_is_data(folder)))
+    return sorted(folder for folder in root.iterdir() if folder.is_dir() and _is_data(folder))
 
 
 def _is_data(folder: Path) -> bool:
-    return (folder / _SAVED).is_file() or (folder / _SAVED_SPLITS).is_file() or bool(_files(folder))
+    return _is_saved(folder) or bool(_files(folder))
+
+
+def _is_saved(folder: Path) -> bool:
+    return (folder / _SAVED).is_file() or (folder / _SAVED_SPLITS).is_file()

@@ -47,6 +47,8 @@ class SampleMaker:
         """
         try:
             turns = kept_turns(item, self.ratings)
+            if "texts" not in item:
+                raise LeftOut(NO_TURNS, f"has no 'texts', but {', '.join(map(str, item))}")
             if not turns:
                 raise LeftOut(NO_TURNS, "no turn is good enough, or there is none")
             pictures = pictures_of(item)

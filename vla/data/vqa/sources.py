@@ -2,7 +2,8 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -19,11 +20,27 @@ class Table:
     name: str
     rows: Any  # a `datasets.Dataset`
     weight: float = 1.0
+    held_out: tuple[int, ...] = ()  # numbers of rows that are passed over, sorted
+
+    @property
+    def num_rows(self) -> int:
+        """Rows without those that are held out."""
+        return len(self.rows) - len(self.held_out)
 
     @property
     def count(self) -> int:
-        """Items of an epoch."""
-        return round(len(self.rows) * self.weight)
+        """Items of an epoch: at least one, where there are rows."""
+        return max(1, round(self.num_rows * self.weight)) if self.num_rows else 0
+
+    @cached_property
+    def _before(self) -> list[int]:
+        """Of each row that is held out, how many rows that are not come before it."""
+        return [row - number for number, row in enumerate(self.held_out)]
+
+    def row(self, number: int) -> int:
+        """The row that is number `number` of those that are not held out, over and over."""
+        place = number % self.num_rows
+        return place + bisect_right(self._before, place)
 
 
 class Tables:
@@ -48,7 +65,7 @@ class Tables:
         """See `MapSource`."""
         number, place = self._locate(index)
         table = self.tables[number]
-        row = (place + epoch * table.count) % len(table.rows)
+        row = table.row(place + epoch * table.count)
         found: dict[str, Any] = self._rows[number][row].to_pylist()[0]
         return found
 
@@ -56,7 +73,27 @@ class Tables:
         """See `MapSource`: of the first epoch."""
         number, place = self._locate(index)
         table = self.tables[number]
-        return f"{table.name}[{place % len(table.rows)}]"
+        return f"{table.name}[{table.row(place)}]"
+
+    def hold_out(self, count: int) -> tuple["Tables", "Split"]:
+        """The tables without `count` rows of a random order, in none of their repetitions, and these rows, once each.
+
+        Args:
+            count: fewer than there are rows.
+        """
+        once = Tables([replace(table, weight=1.0) for table in self.tables])
+        split = Split(once, 0, count)
+        rows: list[list[int]] = [[] for _ in self.tables]
+        for place in split.places():
+            number, row = once._locate(place)
+            rows[number].append(row)
+        rest = [replace(table, held_out=tuple(sorted(taken))) for table, taken in zip(self.tables, rows, strict=True)]
+        return Tables([table for table in rest if table.count]), split
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all tables, each counted once."""
+        return sum(table.num_rows for table in self.tables)
 
     def _locate(self, index: int) -> tuple[int, int]:
         number = bisect_right(self._ends, index)
@@ -111,6 +148,10 @@ class Split:
 
     def __len__(self) -> int:
         return self._end - self._first
+
+    def places(self) -> list[int]:
+        """Where its items stand in the source."""
+        return [self._order[place] for place in range(self._first, self._end)]
 
     def item(self, index: int, epoch: int) -> Any:
         """See `MapSource`."""
