@@ -11,9 +11,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from vla.conf.models.nanovlm import NanoLMConfig, NanoVLM222MConfig, NanoVLM460MConfig, NanoVLMConfig, NanoVLMTinyConfig
+from vla.conf.models.nanovlm import (
+    NanoLMConfig,
+    NanoVLM222MConfig,
+    NanoVLM230MConfig,
+    NanoVLM450MConfig,
+    NanoVLM460MConfig,
+    NanoVLMConfig,
+    NanoVLMTinyConfig,
+)
 from vla.conf.models.nanovlm_published import from_published, to_published
-from vla.conf.models.siglip import SIGLIP, SigLIPTinyConfig
+from vla.conf.models.siglip import SIGLIP, SigLIPConfig, SigLIPTinyConfig
 from vla.errors import UserError
 from vla.models.backbones.nano_lm import NanoLM
 from vla.models.backbones.siglip import SigLIPBackbone
@@ -22,6 +30,7 @@ from vla.models.materialize import get_model
 from vla.models.vlms.nanovlm import NanoVLM
 from vla.models.weights.nanovlm import load_published, read_published_config, save_published
 from vla.models.weights.nanovlm_backbones import load_llama
+from vla.models.weights_source import WeightsNotFound
 
 
 def test_the_published_configuration_key_by_key(golden: Callable[[str], Any]) -> None:
@@ -54,6 +63,27 @@ def test_old_and_odd_configurations(golden: Callable[[str], Any]) -> None:
     }  # fmt: skip
     processor = from_published(v02).processor
     assert (processor.image_tokens, processor.max_image_side, processor.prompt) == ("single", 256, "chatml")
+
+
+def without_sources(config: NanoVLMConfig) -> NanoVLMConfig:
+    """A configuration with what becomes another name for the same: kinds of backbones, and a tokenizer's default."""
+    llm = config.llm_backbone
+    vision = SigLIPConfig(**vars(config.vision_backbone))
+    return NanoVLMConfig(
+        vision_backbone=vision, llm_backbone=replace(llm, tokenizer=llm.tokenizer or llm.weights),
+        pixel_shuffle=config.pixel_shuffle, processor=config.processor,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind", [NanoVLM460MConfig, NanoVLM230MConfig, NanoVLM450MConfig, NanoVLM222MConfig, NanoVLMTinyConfig],
+    ids=lambda kind: kind.model_id,
+)  # fmt: skip
+def test_every_registered_configuration_comes_back_as_it_was_written(kind: Any) -> None:
+    written = json.loads(json.dumps(to_published(kind())))
+    assert from_published(written) == without_sources(kind())
+    length = kind().processor.max_length - (49 if kind is NanoVLM222MConfig else 0)  # v0.1 counts text alone
+    assert written["lm_max_length"] == length
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -99,6 +129,13 @@ def test_folders_that_do_not_fit_are_refused_in_a_line(case, tmp_path: Path) -> 
         read_published_config(tmp_path / "absent")
 
 
+@pytest.mark.parametrize("source", ["./nowhere", "a/b/c", "nobody/nothing"])
+def test_a_model_that_is_nowhere(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(WeightsNotFound, match=f"^source: '{source}' (does not exist|is neither a local folder)"):
+        NanoVLM.from_pretrained(source)
+
+
 def test_a_tower_that_the_format_does_not_know(tmp_path: Path) -> None:
     from vla.conf.models.vision_backbones import SigLIPViTTinyConfig
 
@@ -110,7 +147,7 @@ def test_a_tower_that_the_format_does_not_know(tmp_path: Path) -> None:
         save_published(NanoVLM(config), config, tmp_path)
 
 
-def hf_siglip(folder: Path) -> Any:
+def hf_siglip(folder: Path, prefix: str = "vision_model.") -> Any:
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
     sizes = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3}
@@ -118,19 +155,18 @@ def hf_siglip(folder: Path) -> Any:
     model = SiglipVisionModel(SiglipVisionConfig(**sizes, image_size=32, patch_size=8)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    tensors = {
-        name if name.startswith("vision_model.") else f"vision_model.{name}": value
-        for name, value in model.state_dict().items()
-    }
-    tensors["text_model.final_layer_norm.weight"] = torch.ones(3)  # of the other tower
+    tensors = {f"{prefix}{name.removeprefix('vision_model.')}": value for name, value in model.state_dict().items()}
+    if prefix:
+        tensors["text_model.final_layer_norm.weight"] = torch.ones(3)  # of the other tower
     folder.mkdir()
     save_file(tensors, folder / "model.safetensors")
     return model
 
 
 @torch.no_grad()
-def test_siglip_of_hugging_face(tmp_path: Path) -> None:
-    theirs = hf_siglip(tmp_path / "siglip")
+@pytest.mark.parametrize("prefix", ["vision_model.", ""], ids=["as released", "a tower saved by transformers 5"])
+def test_siglip_of_hugging_face(tmp_path: Path, prefix: str) -> None:
+    theirs = hf_siglip(tmp_path / "siglip", prefix)
     ours = SigLIPBackbone(SigLIPTinyConfig(), {SIGLIP: str(tmp_path / "siglip")})
     images = torch.rand(2, 3, 32, 32)
     expected = theirs(pixel_values=images).last_hidden_state
@@ -164,6 +200,31 @@ def test_llama_of_hugging_face(tmp_path: Path, tied: bool) -> None:
         UserError, match="pass --model.llm_backbone.hidden_size 64 --model.llm_backbone.rope_theta 5000"
     ):
         load_llama(wrong, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "message"),
+    [
+        ("Granite", {}, "must be of kind llama or mistral without a sliding window, got 'granite'"),
+        ("SmolLM3", {"pad_token_id": None}, "got 'smollm3'"),
+        ("Mistral", {}, "got 'mistral'"),
+        ("Llama", {"hidden_act": "gelu"}, "must have the activation silu, got 'gelu'"),
+    ],
+)
+def test_models_that_only_look_like_llama(kind: str, more: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """Their weights have the same names and shapes, but they compute something else from them."""
+    import transformers
+
+    if not hasattr(transformers, f"{kind}Config"):
+        pytest.skip(f"this version of transformers has no {kind}")
+    sizes = {
+        "vocab_size": 259, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True,
+    }  # fmt: skip
+    config = getattr(transformers, f"{kind}Config")(**sizes, **more)
+    getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=rf"model\.llm_backbone\.weights: .*{message}"):
+        load_llama(NanoLM(NanoVLMTinyConfig().llm_backbone), str(tmp_path))
 
 
 def test_saved_as_published_and_uploaded(case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

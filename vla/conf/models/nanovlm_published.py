@@ -60,18 +60,23 @@ def from_published(published: Mapping[str, Any], base: NanoVLMConfig | None = No
     base = base or NanoVLMConfig()
     vision = _take(published, _VISION)
     if "vit_model_type" in published:
-        vision["weights"] = {SIGLIP: published["vit_model_type"]}
+        vision["weights"] = {SIGLIP: published["vit_model_type"]} if published["vit_model_type"] else {}
     language = _take(published, _LANGUAGE)
+    language |= {name: language[name] or None for name in ("weights", "tokenizer") if name in language}
     rows = published.get("lm_vocab_size")
     if rows is not None:
         language.setdefault("vocab_size", rows - published.get("extra_token_amount", 0))
         language["num_extra_tokens"] = rows - language["vocab_size"]
-    return replace(
+    config = replace(
         base, vision_backbone=_sizes(SigLIPConfig, base.vision_backbone, vision),
         llm_backbone=_sizes(NanoLMConfig, base.llm_backbone, language),
         pixel_shuffle=published.get("mp_pixel_shuffle_factor", base.pixel_shuffle),
         processor=_processor(published, base, vision.get("image_size")),
     )  # fmt: skip
+    if "lm_max_length" not in published:
+        return config
+    length = published["lm_max_length"] + _tokens_in_front(config)
+    return replace(config, processor=replace(config.processor, max_length=length))
 
 
 def _take(published: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def _sizes(kind: Any, base: Any, values: dict[str, Any]) -> Any:
 def _processor(published: Mapping[str, Any], base: NanoVLMConfig, image_size: int | None) -> VQAProcessorConfig:
     names = published.get("vlm_extra_tokens")
     tokens = base.processor.image_tokens
-    if names:
+    if names is not None:
         tokens = _kind_of_tokens(names)
     elif "mp_image_token_length" not in published:
         tokens = "none"  # v0.1 knew no tokens for images
@@ -94,12 +99,17 @@ def _processor(published: Mapping[str, Any], base: NanoVLMConfig, image_size: in
     if tokens in ("single", "none") and image_size is not None:
         side = image_size
     return VQAProcessorConfig(
-        max_length=published.get("lm_max_length", base.processor.max_length),
+        max_length=base.processor.max_length,
         max_image_side=side,
         resize_to_max=published.get("resize_to_max_side_len", base.processor.resize_to_max),
         image_tokens=tokens,
         prompt="question-answer" if tokens == "none" else "chatml",
     )
+
+
+def _tokens_in_front(config: NanoVLMConfig) -> int:
+    """Places of a picture that nanoVLM's `lm_max_length` doesn't count: those of v0.1, which has no token for them."""
+    return config.tokens_per_tile if config.processor.image_tokens == "none" else 0
 
 
 def _kind_of_tokens(names: Mapping[str, str]) -> str:
@@ -137,7 +147,7 @@ def to_published(config: NanoVLMConfig) -> dict[str, Any]:
         "lm_dropout": language.dropout,
         "lm_n_blocks": language.num_layers,
         "lm_attn_scaling": language.rope_scale,
-        "lm_max_length": processor.max_length,
+        "lm_max_length": processor.max_length - _tokens_in_front(config),
         "lm_use_tokens": False,
         "lm_tie_weights": language.tie_embeddings,
         "lm_model_type": language.weights or "",

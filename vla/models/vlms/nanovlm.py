@@ -28,7 +28,7 @@ from vla.models.weights.nanovlm import (
     upload_published,
 )
 from vla.models.weights.nanovlm_backbones import load_llama
-from vla.models.weights_source import WeightsRequest, download_file, find_weights
+from vla.models.weights_source import WeightsRequest, find_weights, hub_file
 
 WHOLE = "model"  # key of the weights of a whole nanoVLM
 
@@ -85,9 +85,10 @@ class NanoVLM(BaseModel):
         Raises:
             UserError: It can't be read, or isn't one.
         """
-        folder = Path(source) if Path(source).is_dir() else Path(download_file(str(source), (CONFIG_FILE,))).parent
+        where = find_weights([WeightsRequest(WHOLE, "source", str(source))])[WHOLE]
+        folder = Path(where) if Path(where).is_dir() else hub_file(where, CONFIG_FILE).parent
         model = cls(read_published_config(folder))
-        load_published(model, source)
+        load_published(model, where)
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -31,6 +31,7 @@ _LLAMA_SIZES = {
     "num_layers": "num_hidden_layers", "num_heads": "num_attention_heads", "num_kv_heads": "num_key_value_heads",
     "rms_norm_eps": "rms_norm_eps", "tie_embeddings": "tie_word_embeddings",
 }  # fmt: skip
+_LLAMA_KINDS = ("llama", "mistral")  # others have factors of their own, or layers without positions
 LLM_FIELD = "model.llm_backbone"
 
 
@@ -48,7 +49,9 @@ def load_siglip(backbone: nn.Module, source: Path | str, field: str) -> None:
     """
     with reading_weights(field):
         stored = read_state_dict(download_file(str(source)))
-        tensors = siglip_tensors({key: value for key, value in stored.items() if key.startswith(_TOWER)})
+        if any(key.startswith(_TOWER) for key in stored):  # transformers 5 saves a tower by itself without the prefix
+            stored = {key: value for key, value in stored.items() if key.startswith(_TOWER)}
+        tensors = siglip_tensors(stored)
     _fill(backbone, tensors, field, "pass the sizes of these weights, or weights of these sizes")
 
 
@@ -56,8 +59,9 @@ def siglip_tensors(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of Hugging Face's `vision_model.*` under nanoVLM's names."""
     tensors: dict[str, Tensor] = {}
     for key, value in published.items():
-        name = _rename(key.removeprefix(_TOWER), _SIGLIP_NAMES)
-        if key.startswith(f"{_TOWER}head.") or name.endswith("position_ids"):
+        key = key.removeprefix(_TOWER)
+        name = _rename(key, _SIGLIP_NAMES)
+        if key.startswith("head.") or name.endswith("position_ids"):
             continue
         tensors[name] = value
     for name in [name for name in tensors if ".attn.q_proj." in name]:
@@ -81,6 +85,7 @@ def load_llama(decoder: Any, source: str) -> None:
         UserError: It can't be read, or is of other sizes.
     """
     model = load_llm(source, CAUSAL, f"{LLM_FIELD}.weights")
+    _check_kind(model.config)
     _check_sizes(decoder.config, model.config)
     tensors = {_rename(key, _LLAMA_NAMES): value for key, value in model.state_dict().items()}
     for name in ("token_embedding.weight", "head.weight"):
@@ -88,6 +93,16 @@ def load_llama(decoder: Any, source: str) -> None:
         table[: len(tensors[name])] = tensors[name]
         tensors[name] = table
     _fill(decoder, tensors, f"{LLM_FIELD}.weights", "they are not of the LLaMA family")
+
+
+def _check_kind(found: Any) -> None:
+    """Raise UserError, one line, for models that compute something else from weights of the same names and shapes."""
+    kind = found.model_type
+    if kind not in _LLAMA_KINDS or getattr(found, "sliding_window", None):
+        known = " or ".join(_LLAMA_KINDS)
+        raise UserError(f"{LLM_FIELD}.weights: must be of kind {known} without a sliding window, got '{kind}'")
+    if found.hidden_act != "silu":
+        raise UserError(f"{LLM_FIELD}.weights: must have the activation silu, got '{found.hidden_act}'")
 
 
 def _check_sizes(config: NanoLMConfig, found: Any) -> None:
