@@ -49,6 +49,16 @@ def test_a_batch_gives_what_each_gives_alone(session: NanoVLMSession, pictures: 
     assert "".join(told) == together[2] and len(told) > 1
 
 
+def test_a_published_folder_is_loaded_as_it_is(
+    session: NanoVLMSession, pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    session.model.save_pretrained(tmp_path / "published")
+    loaded = vla.load(tmp_path / "published")
+    options = {"max_new_tokens": 8, "min_new_tokens": 8}
+    assert loaded.generate(pictures[0], "Why?", **options) == session.generate(pictures[0], "Why?", **options)
+    assert not loaded.model.training
+
+
 def test_dialogues(session: NanoVLMSession, pictures: list[Image.Image]) -> None:
     dialogue = session.get_prompt_builder()
     with pytest.raises(ValueError, match="ends with what 'human' says"):

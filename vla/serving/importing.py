@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from vla.conf.convert import ImportConfig
-from vla.conf.json_files import read_json_object
 from vla.conf.models import ModelConfig
 from vla.conf.models.nanovlm import NanoVLMConfig
 from vla.conf.pretrain import PretrainConfig
@@ -17,7 +16,7 @@ from vla.data.vqa.processor import VQAProcessor
 from vla.errors import UserError
 from vla.models.base import BaseModel
 from vla.models.materialize import get_model
-from vla.models.weights.nanovlm import CONFIG_FILE, read_published_config
+from vla.models.weights.nanovlm import CONFIG_FILE, is_published, read_published_config
 from vla.models.weights.openvla import is_openvla_folder
 from vla.models.weights.prismatic import build_prismatic, find_prismatic_run, is_prismatic_run
 from vla.serving.importing_vggt import find_vggt, import_vggt
@@ -60,16 +59,7 @@ def _reader(path: Path) -> Callable[[Path, ImportConfig], Imported] | None:
     may_be_vggt = path.suffix == ".pt" and not (path.parent.parent / CONFIG_FILE).is_file()
     if is_prismatic_run(path) and not may_be_vggt:
         return _prismatic
-    if (path / CONFIG_FILE).is_file() and "lm_hidden_dim" in _keys(path / CONFIG_FILE):
-        return _nanovlm
-    return None
-
-
-def _keys(path: Path) -> set[str]:
-    try:
-        return {*read_json_object(path)}
-    except UserError:
-        return set()
+    return _nanovlm if is_published(path) else None
 
 
 def _openvla(path: Path, config: ImportConfig) -> Imported:
@@ -91,14 +81,26 @@ def _prismatic(path: Path, config: ImportConfig) -> Imported:
 
 
 def _nanovlm(path: Path, config: ImportConfig) -> Imported:
+    model_config, processor, model = read_nanovlm(path, config.tokenizer)
+    return PretrainConfig(model=replace(model_config, weights=None)), processor, model
+
+
+def read_nanovlm(path: Path, tokenizer: str | None = None) -> tuple[NanoVLMConfig, VQAProcessor, BaseModel]:
+    """Configuration, Processor and model of a folder in nanoVLM's published layout.
+
+    Args:
+        path: the folder.
+        tokenizer: folder or Hugging Face id of the tokenizer; None: the one that the folder names.
+
+    Raises:
+        UserError: a part of it can't be had; one line.
+    """
     base = _nearest(read_published_config(path))
     model_config = replace(read_published_config(path, base), weights=str(path), pretrained=True)
-    if config.tokenizer is not None:
-        language = replace(model_config.llm_backbone, tokenizer=config.tokenizer)
+    if tokenizer is not None:
+        language = replace(model_config.llm_backbone, tokenizer=tokenizer)
         model_config = replace(model_config, llm_backbone=language)
-    processor = VQAProcessor.from_config(model_config)
-    model = get_model(model_config)
-    return PretrainConfig(model=replace(model_config, weights=None)), processor, model
+    return model_config, VQAProcessor.from_config(model_config), get_model(model_config)
 
 
 def _nearest(published: NanoVLMConfig) -> NanoVLMConfig:

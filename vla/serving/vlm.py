@@ -21,6 +21,7 @@ from vla.data.pictures import UNREADABLE
 from vla.errors import UserError
 from vla.models.vlms.generation import OnToken, Sampling
 from vla.models.vlms.prismatic import PrismaticVLM
+from vla.models.weights.nanovlm import is_published as is_nanovlm
 from vla.models.weights.prismatic import (
     PrismaticRun,
     build_prismatic,
@@ -194,7 +195,8 @@ def load(
 
     Args:
         id_or_path: an id of `vla.available_models()`, whose weights come from the Hugging Face cache or hub; a run or
-            checkpoint folder of this toolkit; or a run folder or `.pt` checkpoint of Prismatic's.
+            checkpoint folder of this toolkit; a run folder or `.pt` checkpoint of Prismatic's; or a folder in
+            nanoVLM's published layout.
         device: where it computes.
         precision: fp32 | bf16 | fp16 in which it computes. Published weights are kept in it, too.
         tokenizer: for published weights, folder or Hugging Face id of the language model's tokenizer; None: of the
@@ -208,6 +210,12 @@ def load(
     path = Path(id_or_path).expanduser()
     if is_prismatic_run(path):
         return _published(find_prismatic_run(path), device, precision, tokenizer, vision_weights)
+    if is_nanovlm(path):
+        from vla.serving.importing import read_nanovlm
+        from vla.serving.nanovlm import NanoVLMSession
+
+        _, nano_processor, nano = read_nanovlm(path, tokenizer)
+        return NanoVLMSession(nano.to(device).eval(), nano_processor, device, precision)  # type: ignore[arg-type]
     if path.exists():
         config, processor, model = load_for_inference(path, device)
         if isinstance(config.model, NanoVLMConfig):

@@ -72,6 +72,14 @@ def tensors_from_published(stored: Mapping[str, Tensor], *, tied: bool) -> dict[
     return tensors
 
 
+def is_published(folder: Path) -> bool:
+    """Whether a folder is laid out as nanoVLM's."""
+    try:
+        return "lm_hidden_dim" in read_json_object(folder / CONFIG_FILE)
+    except UserError:
+        return False
+
+
 def read_published_config(folder: Path, base: NanoVLMConfig | None = None) -> NanoVLMConfig:
     """
     The configuration that a published folder describes; its weights are the folder's.
