@@ -281,6 +281,9 @@ def test_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation_jobs, "_ASK_SLURM_EVERY", 0.0)
     (tmp_path / "squeue").write_text("#!/bin/sh\nexit 1\n")
     assert runner.is_running(job)  # Slurm says nothing: nothing is known to have ended
+    monkeypatch.setattr(evaluation_jobs, "_ASK_SLURM_EVERY", 1000.0)
+    resumed = SlurmJobs(())
+    assert resumed.is_running(job) and resumed.is_running(job)  # and none is submitted again until it answers
     (tmp_path / "sbatch").write_text("#!/bin/sh\necho 'error: no\npartition' >&2\nexit 1\n")
     with pytest.raises(OSError, match="^sbatch: error: no partition$"):
         runner.start(job)

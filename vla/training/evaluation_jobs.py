@@ -141,6 +141,7 @@ class SlurmJobs:
         self._options = options
         self._asked = -_ASK_SLURM_EVERY
         self._known: set[str] = set()
+        self._answers = True  # whether Slurm did when it was asked last
 
     def start(self, job: Job) -> None:
         """See `Runner`."""
@@ -163,8 +164,11 @@ class SlurmJobs:
             self._asked = time.monotonic()
             try:
                 self._known = set(_ask(["squeue", "--noheader", "--me", "--format=%i"]).split())
-            except OSError:  # it doesn't answer: nothing is known to have ended
-                return True
+                self._answers = True
+            except OSError:
+                self._answers = False
+        if not self._answers:  # nothing is known to have ended
+            return True
         return job.file("job").read_text(encoding="utf-8") in self._known
 
 

@@ -1,6 +1,7 @@
 """The model itself: packs, batches of text alone, freezing, long sequences, what it refuses."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from vla.batches import IGNORE_INDEX, PackedBatch
 from vla.conf.models.nanovlm import NanoVLM460MConfig, NanoVLMConfig, NanoVLMTinyConfig
 from vla.conf.stage import Stage
+from vla.models.components.document_attention import attend
 from vla.models.freezing import apply_stage
 from vla.models.materialize import get_model
 from vla.models.vlms.nanovlm import NanoVLM
@@ -122,6 +124,22 @@ def test_places_and_tiles_must_agree(case) -> None:
     model, batch = case.model(), case.batch()
     with pytest.raises(ValueError, match="must have 16 places for 4 tiles, got 20"):
         model(replace(batch, pixel_values={"siglip": batch.pixel_values["siglip"][:4]}))
+
+
+def test_attention_gets_one_type_under_autocast(case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every version of PyTorch's flex attention takes a mixture."""
+    types: list[torch.dtype] = []
+
+    def watched(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any) -> torch.Tensor:
+        types.extend((query.dtype, key.dtype, value.dtype))
+        return attend(query, key, value, *rest)
+
+    model = case.model()
+    for block in model.llm_backbone.blocks:
+        monkeypatch.setattr(block.attn, "attend", watched)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(case.batch())
+    assert types and set(types) == {torch.bfloat16}
 
 
 def test_longer_sequences_than_learned_turn_more_slowly() -> None:

@@ -70,7 +70,8 @@ class Attention(nn.Module):
         query, key, value = (
             projection(x).unflatten(-1, (-1, self.size)) for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        query, key = rotate(query, rotation), rotate(key, rotation)
+        # Autocast turns values into half precision, and rotations are float32: not every attention takes both.
+        query, key = rotate(query, rotation).to(value.dtype), rotate(key, rotation).to(value.dtype)
         if past is not None:
             key, value = torch.cat([past[0], key], dim=1), torch.cat([past[1], value], dim=1)
         dropout = self.dropout if self.training else 0.0
