@@ -5,6 +5,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -115,7 +116,7 @@ def test_calibration_gives_the_run_its_threshold(run: Path, data: Path, capsys: 
     assert Watcher.load(run).threshold is None
     with pytest.raises(UserError, match="has no threshold yet; python scripts/evaluate.py .* --false_alarm_rate"):
         load_watcher(type("Config", (), {"watcher": run}), "cpu")
-    with pytest.raises(ValueError, match="0.1 needs at least 9 normal episodes that were held out, got 3"):
+    with pytest.raises(UserError, match="0.1 needs at least 9 normal episodes that were held out, got 3"):
         calibration.run(CalibrateConfig(**options, false_alarm_rate=0.1))
     assert calibration.run(CalibrateConfig(**options, false_alarm_rate=0.25)) == 0
     assert "from 12 frames of 3 normal episodes" in capsys.readouterr().out
@@ -146,6 +147,14 @@ def test_frames_are_not_measured_by_those_of_another_camera_or_size(run: Path, d
         config = CalibrateConfig(run, false_alarm_rate=0.25, dataset_root=others, device="cpu")
         with pytest.raises(UserError, match=f"dataset_root: holds .*{named}; .* are 128-pixel ones of agentview"):
             calibration.run(config)
+
+
+def test_a_frame_that_can_not_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    for file in ("a.png", "b.png"):
+        with pytest.raises(UserError, match=f"{file}: can't be read: ") as raised:
+            calibration.score_episode(SimpleNamespace(look=list), tmp_path, [file])
+        assert "\n" not in str(raised.value)
 
 
 def test_strange_is_what_is_not_usual_at_its_place() -> None:

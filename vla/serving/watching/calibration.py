@@ -18,6 +18,8 @@ from vla.conf.datasets import MVTecADConfig
 from vla.conf.pretrain import PretrainConfig
 from vla.conf.watching import CalibrateConfig
 from vla.data.anomaly.index import image_folder
+from vla.data.errors import one_line
+from vla.data.pictures import UNREADABLE
 from vla.data.rendered_files import MANIFEST
 from vla.errors import UserError
 from vla.evaluation.conformal import conformal_threshold, episodes_needed
@@ -48,10 +50,10 @@ def run(config: CalibrateConfig) -> int:
         dataset = replace(dataset, root=config.dataset_root, image_dir=None)
     about, episodes = read_episodes(dataset, dataset.test_meta)
     if len(episodes) < episodes_needed(config.false_alarm_rate):  # before minutes of looking
-        conformal_threshold([[0.0]] * len(episodes), config.false_alarm_rate)
+        _threshold([[0.0]] * len(episodes), config)
     watcher.usual = learn_usual(watcher, dataset, own)
     scores = [score_episode(watcher, image_folder(dataset), files) for files in episodes.values()]
-    value = conformal_threshold(scores, config.false_alarm_rate, config.per)
+    value = _threshold(scores, config)
     frames = sum(map(len, scores))
     threshold = Threshold(
         value, config.false_alarm_rate, config.per, len(scores), frames, about["every"], about["camera"],
@@ -63,6 +65,13 @@ def run(config: CalibrateConfig) -> int:
         f"from {frames:,} frames of {len(scores)} normal episodes: {path}"
     )
     return 0
+
+
+def _threshold(scores: list[list[float]], config: CalibrateConfig) -> float:
+    try:
+        return conformal_threshold(scores, config.false_alarm_rate, config.per)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def score_episode(watcher: Watcher, folder: Path, files: list[str]) -> list[float]:
@@ -93,8 +102,11 @@ def learn_usual(watcher: Watcher, dataset: MVTecADConfig, own: MVTecADConfig) ->
 def _frames(folder: Path, files: list[str]) -> list[np.ndarray]:
     frames = []
     for file in files:
-        with Image.open(folder / file) as image:
-            frames.append(np.asarray(image.convert("RGB")))
+        try:
+            with Image.open(folder / file) as image:
+                frames.append(np.asarray(image.convert("RGB")))
+        except UNREADABLE as error:
+            raise UserError(f"{folder / file}: can't be read: {one_line(error)}") from error
     return frames
 
 
