@@ -5,11 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from vla.errors import UserError
+from vla.overwatch import distributed
 from vla.overwatch.distributed import (
     DistState,
     all_reduce_sum,
@@ -166,3 +168,15 @@ def test_read_launch(environment: dict[str, str], launch: Launch) -> None:
 )
 def test_rendezvous(environment: dict[str, str], place: tuple[str, int]) -> None:
     assert rendezvous(environment) == place
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_process_that_does_not_come_is_named(missing: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others don't wait for half an hour, as they would in a collective."""
+    monkeypatch.setattr(distributed, "JOIN_LIMIT", timedelta(seconds=1))
+    variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    for name, value in (variables | {"RANK": str(1 - missing), "LOCAL_RANK": "0"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=rf"process {missing} ") as caught:
+        initialize_distributed("cpu")
+    assert "look at its output" in str(caught.value) and "\n" not in str(caught.value)

@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 
 Object = TypeVar("Object")
 
+JOIN_LIMIT = timedelta(minutes=10)  # for all processes to come, from the first one on
+
 
 class DeviceError(UserError):
     """The device that was asked for is not there."""
+
+
+class MissingProcessError(UserError):
+    """Not all processes of the run have come."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ def initialize_distributed(
 
     Raises:
         DeviceError: there is no such device.
+        MissingProcessError: another process did not come within `JOIN_LIMIT`.
     """
     import torch
     import torch.distributed as dist
@@ -136,16 +143,55 @@ def _join(backend: str, device: str, launch: Launch, timeout: timedelta) -> None
             backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout, device_id=device_id
         )
         return
-    address, port = rendezvous()
-    # torchrun sets MASTER_ADDR and may keep the store itself, which only env:// knows.
-    method = "env://" if "MASTER_ADDR" in os.environ else f"tcp://{address}:{port}"
-    store, rank, world_size = next(dist.rendezvous(method, launch.rank, launch.world_size, timeout=timeout))
+    keeps_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = _agent_store(launch, timeout) if keeps_store else _meet(launch)
     store.set_timeout(timeout)
     # torchrun keeps one store for all of its attempts: addresses that the dead left there would be waited for.
     own = dist.PrefixStore(f"attempt-{restart_count()}", store)
     dist.init_process_group(
-        backend, store=own, rank=rank, world_size=world_size, timeout=timeout, device_id=device_id
+        backend, store=own, rank=launch.rank, world_size=launch.world_size, timeout=timeout, device_id=device_id
     )  # fmt: skip
+
+
+def _agent_store(launch: Launch, timeout: timedelta) -> Any:
+    """torchrun's own; it ends all processes when one can't start."""
+    import torch.distributed as dist
+
+    store, _, _ = next(dist.rendezvous("env://", launch.rank, launch.world_size, timeout=timeout))
+    return store
+
+
+def _meet(launch: Launch) -> Any:
+    """The store of the process group, once all processes are there.
+
+    Raises:
+        MissingProcessError: some did not come, which are named.
+    """
+    import torch.distributed as dist
+
+    address, port = rendezvous()
+    try:
+        store = dist.TCPStore(
+            address, port, is_master=launch.rank == 0, timeout=JOIN_LIMIT, wait_for_workers=False, multi_tenant=True
+        )
+        names = {rank: f"attempt-{restart_count()}-here-{rank}" for rank in range(launch.world_size)}
+        store.set(names[launch.rank], "1")
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        problem = f"process 0 can't be met at {address}:{port}, look at its output ({reason})"
+        raise MissingProcessError(problem) from None
+    try:
+        store.wait([*names.values()], JOIN_LIMIT)
+    except RuntimeError:
+        try:
+            missing = [str(rank) for rank, name in names.items() if not store.check([name])]
+        except RuntimeError:  # the store has gone with the process that keeps it
+            missing = ["0"]
+        raise MissingProcessError(
+            f"process {', '.join(missing)} of {launch.world_size} did not come within {JOIN_LIMIT.total_seconds():.0f} "
+            "seconds: it has failed, or was never started; look at its output"
+        ) from None
+    return store
 
 
 def _choose_device(device: str, launch: Launch) -> str:
