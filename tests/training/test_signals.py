@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from toys import assert_same_run, resumable_config, toy_strategy
 
+from vla.training import pretrain
 from vla.training.checkpoint_store import CheckpointStore, resolve_resume
+from vla.training.result import TrainingResult
 from vla.training.signals import StopSignals
 
 # A run of 12 steps, slow enough to be hit by a signal in the middle.
@@ -67,6 +69,31 @@ def assert_stops_and_resumes(process: subprocess.Popen, number: signal.Signals, 
     straight = resumable_config(tmp_path / "straight")
     toy_strategy(straight).run_training()
     assert_same_run(straight.run_dir, config.run_dir, 12)
+
+
+def test_signals_before_and_after_the_training_are_not_lost(tmp_path, monkeypatch):
+    """Nothing is to be saved then, but the run is to be put back into the queue."""
+    before = signal.getsignal(signal.SIGUSR1)
+    for place in ("build_strategy", "summarise"):
+        with monkeypatch.context() as patch:
+            if place == "summarise":
+                patch.setattr(pretrain, "train", lambda *_: TrainingResult(3, "completed", None, None, None))
+            patch.setattr(pretrain, place, lambda *_: os.kill(os.getpid(), signal.SIGUSR1) or time.sleep(60))
+            with pytest.raises(SystemExit) as caught:
+                pretrain.run(resumable_config(tmp_path / place))
+        assert caught.value.code == pretrain.REQUEUE
+        assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_a_signal_after_the_last_step_stops_what_follows(tmp_path):
+    """The training is over, and saved; evaluating it would go on past the time that is left."""
+    strategy = toy_strategy(resumable_config(tmp_path / "run"))
+    finish = strategy.saver.finish
+    strategy.saver.finish = lambda *arguments: (
+        os.kill(os.getpid(), signal.SIGTERM) if strategy.state.finished else None, finish(*arguments)
+    )  # fmt: skip
+    result = strategy.run_training()
+    assert (result.reason, result.global_step, result.interrupted) == ("SIGTERM", 12, True)
 
 
 def test_second_interrupt_stops_at_once(monkeypatch):

@@ -123,6 +123,11 @@ class DataFeed:
             if state.step_in_epoch:
                 raise RuntimeError(f"the data ended at step {state.step_in_epoch} of {self.steps_per_epoch}")
 
+    def give_back(self) -> None:
+        """The window that was given last will not be used. Others than streams are placed by the run's own position."""
+        if hasattr(self.sampler, "give_back"):
+            self.sampler.give_back()
+
     def evaluation_batches(self) -> Iterator[Batch]:
         """Held-out data: all of it, or the same `evaluation.max_batches` global batches each time."""
         limit, dataset = self._config.evaluation.max_batches, self.datasets.validation

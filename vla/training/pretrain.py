@@ -31,6 +31,7 @@ from vla.training.result import NonFiniteError, TrainingResult
 from vla.training.run_contract import as_resumed, refuse_other_contract
 from vla.training.run_names import with_run_name
 from vla.training.seeding import seed_everything, set_deterministic
+from vla.training.signals import leaving_on_signal
 from vla.training.strategies.base_strategy import TrainStrategy
 from vla.training.trackers import check_trackers
 
@@ -51,15 +52,20 @@ def run(config: PretrainConfig, write_report: Callable[[Path], Path] | None = No
         write_report: called with the run's folder at the end, in the main process; returns the report's path.
 
     Returns:
-        Exit code: 0 when the run is complete; `REQUEUE` (75) when SIGTERM or SIGUSR1 stopped it after saving, 130 when
-        SIGINT did; 1 when the training broke down (not finite), when its last step could not be saved, or when another
-        process is gone.
+        Exit code: 0 when the run is complete; `REQUEUE` (75) when SIGTERM or SIGUSR1 stopped it after saving (before
+        the first step and after the last one nothing is to be saved: by SystemExit), 130 when SIGINT did; 1 when the
+        training broke down (not finite), when its last step could not be saved, or when another process is gone.
 
     Raises:
         UserError: something that the user can put right; nothing has been trained.
     """
     if config.dry_run:
         return _dry_run(config)
+    with leaving_on_signal(REQUEUE):
+        return _run(config, write_report)
+
+
+def _run(config: PretrainConfig, write_report: Callable[[Path], Path] | None) -> int:
     dist = initialize_distributed(config.device)
     try:
         config = _agreed(lambda: with_run_name(config, dist.world_size), dist)

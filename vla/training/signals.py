@@ -4,6 +4,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from vla.overwatch import initialize_overwatch
@@ -11,6 +13,7 @@ from vla.overwatch import initialize_overwatch
 overwatch = initialize_overwatch(__name__)
 
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")  # batch systems send the first or the last before time is up
+SCHEDULERS = ("SIGTERM", "SIGUSR1")
 SAME_KEY = 1.0  # seconds; one Ctrl-C reaches a process twice, from the terminal and from torchrun
 
 
@@ -58,3 +61,33 @@ class StopSignals:
             hint = "; again to stop at once, without saving" if number == signal.SIGINT else ""
             overwatch.warning(f"{name}: stopping after this step, and saving{hint}")
         self.received = self.received or name
+
+
+@contextmanager
+def leaving_on_signal(code: int) -> Iterator[None]:
+    """Inside, a scheduler's signal ends the program with `code`, by SystemExit, unless `StopSignals` takes it.
+
+    For the time before and after the training: nothing is to be saved then, but the run is to be put back into the
+    queue all the same. Outside the main thread, where Python allows no handlers, it does nothing.
+    """
+    process, previous = os.getpid(), dict[int, object]()
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a forked process inherits the handler; it ends as if there were none
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        for taken in previous:
+            signal.signal(taken, signal.SIG_IGN)  # once is enough
+        overwatch.warning(f"{signal.Signals(number).name}: stopping at once, nothing is to be saved now")
+        raise SystemExit(code)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in SCHEDULERS:
+            if hasattr(signal, name):  # Windows has no SIGUSR1
+                previous[getattr(signal, name)] = signal.signal(getattr(signal, name), leave)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # type: ignore[arg-type]

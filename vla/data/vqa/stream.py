@@ -103,6 +103,7 @@ class PackStream:
         self._identity = identity
         self._workers = {"num_workers": num_workers, "prefetch_factor": prefetch_factor, "pin_memory": pin_memory}
         self._states: dict[int, Any] = {}  # by stream, where it stands for the loop; those not begun are not there
+        self._before: dict[int, Any] = {}  # of the step that was begun last
         self._given = 0  # micro-batches that the loop has taken since the run began
         self._remaining = steps_per_epoch
         self._running: list[Iterator[Any]] | None = None
@@ -124,6 +125,8 @@ class PackStream:
             self._running = self._start()
         sources = {stream: self._running[turn % len(self._running)] for turn, stream in enumerate(self.deal.own())}
         for _ in range(self._remaining * self.deal.per_step):
+            if self._given % self.deal.per_step == 0:
+                self._before = dict(self._states)
             batch = next(sources[self.deal.stream_of(self._given)])
             if isinstance(batch, Failure):
                 self.close()
@@ -131,6 +134,10 @@ class PackStream:
             self._states.update(batch.cursors)
             self._given += 1
             yield replace(batch, cursors={})
+
+    def give_back(self) -> None:
+        """The step that was taken last will not be used: a checkpoint that is written now has it come again."""
+        self._states, self._given = self._before, self._given - self.deal.per_step
 
     @property
     def left_out(self) -> dict[str, int]:

@@ -30,7 +30,7 @@ from vla.training.result import FINISHED, TrainingResult
 from vla.training.saving import Saver
 from vla.training.schedules import get_schedule, set_learning_rate
 from vla.training.seeding import preserved_rng, seed_everything
-from vla.training.signals import StopSignals
+from vla.training.signals import SCHEDULERS, StopSignals
 from vla.training.state import TrainerState
 from vla.training.statistics import FORWARD_BACKWARD, POST_PROCESS
 from vla.training.strategies.hooks import StrategyHooks
@@ -122,6 +122,7 @@ class TrainStrategy(StrategyHooks):
                 weights = weigh_window(self.task, window, self.stage.loss_reduction, signals.stop_requested, self.dist)
                 if weights.stop:  # a signal to any process reaches all of them at the same step
                     reason = signals.received or "a signal to another process"
+                    self.feed.give_back()
                     self.saver.save()
                     break
                 self.train_step(window, weights)
@@ -136,6 +137,8 @@ class TrainStrategy(StrategyHooks):
                 self.saver.finish()
                 self.background.wait(lambda: signals.stop_requested, self.dist)
             self.monitor.write_found(self.background.found())
+        if reason in FINISHED and signals.received in SCHEDULERS:  # too late to stop the training, not what follows
+            reason = signals.received
         newest = self.store.newest() if self.dist.is_main else None
         step, best = self.state.global_step, self.store.best()
         return TrainingResult(step, reason, self.best.value, best, newest, self.saver.error)
