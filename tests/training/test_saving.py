@@ -13,6 +13,7 @@ from vla.conf.pretrain import CheckpointConfig
 from vla.overwatch.distributed import DistState
 from vla.overwatch.launch import restart_count
 from vla.training import pretrain, saving
+from vla.training.checkpoint import gather_optimizer
 from vla.training.checkpoint_files import CheckpointWriter, read_manifest, verify_checkpoint
 from vla.training.checkpoint_store import CheckpointStore, find_checkpoint, resolve_resume
 from vla.training.result import TrainingResult
@@ -152,6 +153,54 @@ def test_a_disk_that_fills_up_ends_no_run(tmp_path, capsys):
     straight = resumable_config(tmp_path / "straight")
     toy_strategy(straight).run_training()
     assert_same_run(straight.run_dir, config.run_dir, 12)
+
+
+def test_what_others_write_into_a_checkpoint_fails_like_the_rest(tmp_path, monkeypatch, capsys):
+    """Tokenizers raise a plain Exception on a full disk: it ends no run, and leaves no trace."""
+
+    def fail(folder):
+        raise Exception("No space left on device (os error 28)")
+
+    for asynchronous in (True, False):
+        config = toy_config(tmp_path / f"{asynchronous}")
+        config = replace(config, checkpoint=replace(config.checkpoint, asynchronous=asynchronous))
+        strategy = toy_strategy(config)
+        monkeypatch.setattr(strategy.model, "save_assets", fail)
+        result = strategy.run_training()
+        assert result.global_step == 8 and "step 8 is NOT saved" in result.save_error
+        assert list(strategy.store.folder.iterdir()) == [] and "os error 28" in capsys.readouterr().err
+
+
+def test_an_index_that_cannot_be_written_keeps_no_old_checkpoint(tmp_path, monkeypatch, capsys):
+    """What is saved is saved, and room is made."""
+    store = CheckpointStore(tmp_path, CheckpointConfig(keep_last=1))
+    write(store, 1)
+    (store.folder / "index.json.tmp").mkdir()  # in the way
+    write(store, 2)
+    assert store.steps() == [2] and "can't note the newest checkpoint" in capsys.readouterr().err
+
+
+def test_metrics_are_on_the_disk_before_the_checkpoint(tmp_path, monkeypatch):
+    """In this order: a machine that crashes in between leaves no step without its metrics."""
+    config, done = toy_config(tmp_path / "run", max_steps=1), []
+    strategy = toy_strategy(config)
+    finish = saving.DeferredWriter.finish
+    monkeypatch.setattr(saving.checkpoint_files, "flush", lambda path: done.append(path.name))
+    monkeypatch.setattr(saving.DeferredWriter, "finish", lambda writer: (done.append("checkpoint"), finish(writer)))
+    strategy.run_training()
+    assert done[:4] == ["metrics.jsonl", "run", tmp_path.name, "checkpoint"]
+    assert json.loads((config.run_dir / "metrics.jsonl").read_text().splitlines()[0])["global_step"] == 1
+
+
+def test_only_the_process_that_writes_holds_whole_tensors(tmp_path):
+    """With 8 processes on a machine, all of them with weights and optimizer would need 8 times the memory."""
+    strategy = toy_strategy(toy_config(tmp_path / "run", max_steps=1))
+    strategy.run_training()
+    assert gather_optimizer(strategy)
+    gathered = []
+    strategy.gather = lambda tensor: gathered.append(tensor)
+    strategy.dist = DistState(rank=1, world_size=2)
+    assert gather_optimizer(strategy) == {} and len(gathered) > 3  # it takes part all the same
 
 
 def test_rehearsal(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """Saving and restoring a run: from a strategy to a checkpoint folder and back, with the same keys for all of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ def save_checkpoint(strategy: "TrainStrategy", writer: CheckpointWriter) -> None
         tensors = strategy.state_dict()
         for group in groups:
             names = [name for name, owner in strategy.owners.items() if owner == group and name not in as_published]
-            writer.tensors(f"model/{group}.safetensors", {name: strategy.gather(tensors[name]) for name in names})
+            writer.tensors(f"model/{group}.safetensors", _gathered(strategy, [(n, tensors[n]) for n in names]))
         writer.tensors(OPTIMIZER, gather_optimizer(strategy))
         for rank, content in enumerate(gather_objects(_rank_state(strategy), dist)):
             writer.data(rank_file(rank), content)
@@ -119,17 +119,35 @@ def _sampler_state(strategy: "TrainStrategy") -> dict[str, int]:
 
 
 def _rank_state(strategy: "TrainStrategy") -> bytes:
-    return safetensors.torch.save({**get_rng_state(), **strategy.monitor.sums.state_dict()})
+    monitor = strategy.monitor
+    return safetensors.torch.save({**get_rng_state(), **monitor.sums.state_dict(), **monitor.statistics.state_dict()})
 
 
 def gather_optimizer(strategy: "TrainStrategy") -> dict[str, Tensor]:
-    """Optimizer state as whole tensors, by `<parameter name>.<state name>`. All processes must call it."""
-    return {
-        f"{name}.{key}": strategy.gather(value)
-        for name, parameter in _named_parameters(strategy)
-        for key, value in strategy.optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
+    """Optimizer state as whole tensors, by `<parameter name>.<state name>`, in the main process; empty in others. All
+    processes must call it.
+    """
+    return _gathered(
+        strategy,
+        (
+            (f"{name}.{key}", value)
+            for name, parameter in _named_parameters(strategy)
+            for key, value in strategy.optimizer.state.get(parameter, {}).items()
+            if isinstance(value, Tensor)
+        ),
+    )
+
+
+def _gathered(strategy: "TrainStrategy", tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Whole tensors in the process that writes. The others hold one at a time: all of them on one machine, each with a
+    whole model and its optimizer in memory, would end by running out of it in the middle of a save.
+    """
+    whole = {}
+    for name, tensor in tensors:
+        value = strategy.gather(tensor)
+        if strategy.dist.is_main:
+            whole[name] = value
+    return whole
 
 
 def _named_parameters(strategy: "TrainStrategy") -> list[tuple[str, nn.Parameter]]:
@@ -186,12 +204,13 @@ def _restore_optimizer(strategy: "TrainStrategy", tensors: dict[str, Tensor], se
 
 
 def _restore_rank(strategy: "TrainStrategy", folder: Path, world_size: int) -> None:
-    """Random number generators and open metric sums."""
+    """Random number generators, open metric sums and counts."""
     rank = strategy.dist.rank
     if world_size == strategy.dist.world_size:
         tensors = read_tensors(folder / rank_file(rank))
         set_rng_state(tensors)
         strategy.monitor.sums.load_state_dict(tensors)
+        strategy.monitor.statistics.load_state_dict(tensors)
         return
     overwatch.warning(
         f"the checkpoint was written by {world_size} processes, this run has {strategy.dist.world_size}: "
@@ -201,7 +220,9 @@ def _restore_rank(strategy: "TrainStrategy", folder: Path, world_size: int) -> N
     if rank == 0:  # the sums of all processes are added up anyway
         sums: dict[str, Tensor] = {}
         for other in range(world_size):
-            for name, value in read_tensors(folder / rank_file(other)).items():
+            tensors = read_tensors(folder / rank_file(other))
+            strategy.monitor.statistics.load_state_dict(tensors)
+            for name, value in tensors.items():
                 if name.startswith("sums."):
                     sums[name] = sums[name] + value if name in sums else value
         strategy.monitor.sums.load_state_dict(sums)

@@ -56,7 +56,8 @@ class Monitor:
         self._progress = ProgressDisplay(
             self._state.total_steps, self._state.global_step, self._config.resolved_run_id, is_main=self._dist.is_main
         )
-        self._clear_clocks()
+        self.clock.clear()
+        self.statistics.clear_times()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,9 +103,6 @@ class Monitor:
         training = {f"train/{name}": value for name, value in metrics.items()}
         self.write(training | self.statistics.gathered(self._dist))
         self.sums.clear()
-        self._clear_clocks()
-
-    def _clear_clocks(self) -> None:
         self.clock.clear()
         self.statistics.clear()
 

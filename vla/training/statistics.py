@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vla.overwatch.distributed import DistState, gather_objects
 
@@ -34,8 +35,12 @@ class StepStatistics:
 
     def clear(self) -> None:
         """Start a new window."""
-        self._marks = {name: [] for name in _PHASES}
         self._counts: dict[str, list[float]] = {}
+        self.clear_times()
+
+    def clear_times(self) -> None:
+        """Go on with what was counted in this window, but not with its times: the run was interrupted in it."""
+        self._marks = {name: [] for name in _PHASES}
         self._tokens: list[float] = []
         self._waited: list[float] = []
         self._waited_before = 0.0
@@ -66,6 +71,16 @@ class StepStatistics:
         self._tokens.append(tokens)
         self._waited.append(waited - self._waited_before)
         self._waited_before = waited
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What was counted in this window, float64 [N] by name; times are not kept."""
+        return {f"counts.{name}": torch.tensor(values, dtype=torch.float64) for name, values in self._counts.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Add what `state_dict` gave to what was counted here; other keys in `state` are passed over."""
+        for key, values in state.items():
+            if key.startswith("counts."):
+                self._counts.setdefault(key.removeprefix("counts."), []).extend(values.tolist())
 
     def gathered(self, dist: DistState) -> dict[str, float]:
         """`training_stats/{avg,max,min}_<name>` over the steps (or samples) of all processes, which all call this.
