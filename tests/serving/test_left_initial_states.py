@@ -24,6 +24,23 @@ def test_initial_states_before_the_first_are_left(tmp_path, monkeypatch):
         frames.write_dataset(none_left)
 
 
+def test_order_of_the_pictures_does_not_depend_on_who_was_done_first(tmp_path, monkeypatch):
+    class Reversed(FakePool):
+        def run(self, jobs, act, on_done):
+            super().run(jobs[::-1], act, on_done)
+
+    evaluate(tmp_path, episodes=6)
+    written = []
+    for pool in (FakePool, Reversed):
+        monkeypatch.setattr(again, "SimulatorPool", lambda workers, python, pool=pool: pool(tmp_path / "log", workers))
+        output = tmp_path / pool.__name__
+        frames.write_dataset(
+            WatchFramesConfig(evaluation=tmp_path / "evaluation/libero_object", output=output, held_out=0.5)
+        )
+        written.append([(output / f"{split}.json").read_bytes() for split in ("train", "test")])
+    assert written[0] == written[1]
+
+
 def test_demonstrations_have_no_initial_states(tmp_path):
     with pytest.raises(ValueError, match="first_init: needs --evaluation, got 3"):
         WatchFramesConfig(demonstrations=tmp_path, first_init=3)

@@ -76,6 +76,7 @@ def _play(
                 pool.run([job for job in jobs if job.episode.task == task], nobody, outcomes.append)
             except SimulatorError as error:
                 raise UserError(str(error)) from error
+            outcomes.sort(key=lambda outcome: (outcome.episode.init_id, outcome.episode.seed))  # whoever was first
             before = log.outcomes(outcome.episode for outcome in outcomes)
             for outcome, earlier in zip(outcomes, before, strict=True):
                 if outcome.film is None or outcome.states_hash != earlier.states_hash:
