@@ -1,6 +1,8 @@
 """nanoVLM in the one loop: the recorded training run, packs against single samples, resumption, text alone."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import torch
 from llava_files import write_llava
 from nanovlm_cases import Case, read_case, read_golden
+from toys import stopped_at
 
 from vla.conf.models.nanovlm import NanoVLMTinyConfig
 from vla.conf.pretrain import CheckpointConfig, EvaluationConfig, LoaderConfig, PretrainConfig
@@ -28,6 +31,7 @@ from vla.training.strategies.base_strategy import TrainStrategy
 from vla.training.tasks.language import LanguageTask
 from vla.training.window import weigh_window
 
+TIMES = ("_time", "_tokens_per_second")  # measured of the machine
 TRACES = read_golden("train_trace")["runs"]
 
 
@@ -136,20 +140,41 @@ def run_config(folder: Path, run_id: str = "a", steps: int = 4, packing: Packing
 def metrics(config: PretrainConfig) -> list[dict[str, float]]:
     lines = (config.run_dir / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    return [{key: row[key] for key in row if key not in MEASURED and "training_stats/" not in key} for row in rows]
+    return [{key: row[key] for key in row if key not in MEASURED and not key.endswith(TIMES)} for row in rows]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_resumed_run_gives_the_numbers_of_one_that_was_not_stopped(num_workers: int, tmp_path: Path) -> None:
-    whole = run_config(tmp_path, "whole")
+    """Interrupted between two log entries: what was averaged and counted by then is in the next one."""
+    whole = replace(run_config(tmp_path, "whole"), log_every_steps=3)
     assert pretrain.run(whole) == 0
-    first = run_config(tmp_path, "parts", steps=4, num_workers=num_workers)
-    stopped = pretrain.build_strategy(first, DistState())
-    stopped.state.total_steps = 2
-    pretrain._write_run_files(first, [], DistState())
-    stopped.run_training()
-    assert pretrain.run(run_config(tmp_path, "parts", num_workers=num_workers, resume="auto")) == 0
+    first = replace(run_config(tmp_path, "parts", steps=4, num_workers=num_workers), log_every_steps=3)
+    with stopped_at(2):
+        pretrain.run(first)
+    assert pretrain.run(replace(first, resume="auto")) == 0
     assert metrics(first) == metrics(whole)
+    assert any("training_stats/avg_images_per_sample" in row for row in metrics(whole))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_run_stopped_between_two_saves_leaves_no_step_out(num_workers: int, tmp_path: Path) -> None:
+    """The stop is noticed when the next step's packs are there already: they must come again."""
+    rarely = {"evaluation": EvaluationConfig(every_epochs=None), "checkpoint": CheckpointConfig(every_epochs=None)}
+    whole = replace(run_config(tmp_path, "whole"), **rarely)
+    assert pretrain.run(whole) == 0
+    parts = replace(run_config(tmp_path, "parts", num_workers=num_workers), **rarely)
+    strategy = pretrain.build_strategy(parts, DistState())
+    advance = strategy.state.advance
+
+    def advance_and_be_stopped() -> None:
+        advance()
+        if strategy.state.global_step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    strategy.state.advance = advance_and_be_stopped  # type: ignore[method-assign]
+    assert strategy.run_training().reason == "SIGTERM"
+    assert pretrain.run(replace(parts, resume="auto")) == 0
+    assert metrics(parts) == metrics(whole)
 
 
 def test_the_same_samples_give_the_same_losses_packed_and_alone(tmp_path: Path) -> None:
