@@ -129,13 +129,14 @@ def test_reading_again_opens_no_shard_twice_in_a_row() -> None:
 
 def test_the_rest_of_a_damaged_shard_is_passed_over() -> None:
     reader = ShardReader(Numbers([[1, -1, 2], [3]]), 0, 1, seed=0)
-    items, errors = [], 0
+    items, errors = [], []
     for _ in range(8):
         try:
             items.append(reader.read()[2])
-        except OSError:
-            errors += 1
-    assert set(items) == {1, 3} and errors >= 2
+        except OSError as error:
+            errors.append(str(error))
+    assert set(items) == {1, 3} and len(errors) >= 2
+    assert set(errors) == {"0/1 and what comes behind it can't be read: damaged"}
 
 
 def test_empty_shards_are_an_error() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from vla.data.errors import one_line
 from vla.data.vqa.permutation import Permutation
 
 Position = list[Any]  # JSON values
@@ -137,7 +138,11 @@ class ShardReader:
             shard = self._order(epoch)[number]
             last = number + 1 == len(self._shards)
             self.position = [epoch + last, 0 if last else number + 1, self._first_row]  # unless there is an item
-            found, item = self._item(shard, row)
+            try:
+                found, item = self._item(shard, row)
+            except Exception as error:  # of whatever kind a library raises: more than one item is lost
+                label = self.source.label(shard, row)
+                raise OSError(f"{label} and what comes behind it can't be read: {one_line(error)}") from error
             if found:
                 self.position = [epoch, number, row + self._stride]
                 return [epoch, number, row], self.source.label(shard, row), item
