@@ -1,7 +1,7 @@
 """A recorder without a simulator: tiny demonstrations made of their seed, for tests of everything around it.
 
 Found by the recording processes as the module `fake_recorder`. Every fourth seed fails. Files in the output folder make
-it misbehave: `die` (once, the process ends), `raise` (every step), `slow` (a minute per step).
+it misbehave: `die` (once, the process ends), `raise` (every step), `unscripted` (task 0), `slow` (a minute per step).
 """
 
 import os
@@ -15,6 +15,7 @@ import numpy as np
 from vla.evaluation.simulator import record_suite, recording
 from vla.evaluation.simulator.episodes import Rollout
 from vla.evaluation.simulator.libero_env import Observation
+from vla.evaluation.simulator.placing import ExpertError
 from vla.evaluation.simulator.runtime import LiberoTask
 
 
@@ -46,6 +47,8 @@ def record(recorded, seed):
         time.sleep(60)
     if (recorded.output / "raise").exists():
         raise RuntimeError("no\nluck")
+    if recorded.task.index == 0 and (recorded.output / "unscripted").exists():
+        raise ExpertError("no script for the goal ['open', 'microwave_1']")
     if (recorded.output / "die").exists():
         (recorded.output / "die").unlink()
         os._exit(7)

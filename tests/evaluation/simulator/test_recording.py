@@ -235,6 +235,16 @@ def test_step_that_fails_twice_ends_the_recording_in_one_line(tmp_path):
         run(Schedule(recordings), 2, make_recorder=fake.make_recorder)
 
 
+def test_task_without_a_script_is_given_up_and_the_others_are_recorded(tmp_path):
+    schedule = Schedule(plan(tmp_path, [3, 2]))
+    (tmp_path / "unscripted").touch()
+    run(schedule, 2, make_recorder=fake.make_recorder)
+    assert [str(error) for error in schedule.given_up.values()] == [
+        "pick_up_the_thing_0: no script for the goal ['open', 'microwave_1']"
+    ]
+    assert [recording.finished for recording in schedule.recordings] == [False, True]
+
+
 # --- in the simulator ---
 
 

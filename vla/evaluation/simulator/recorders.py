@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Any
 
 from vla.evaluation.simulator.libero_env import LiberoEnv
+from vla.evaluation.simulator.placing import ExpertError
 from vla.evaluation.simulator.recording import RecordingError, TaskRecording
 
 TRIES = 2
@@ -103,6 +103,11 @@ class Schedule:
         else:
             self.recordings[step.number].results[step.seed] = success
 
+    def give_up(self, step: Step, error: RecordingError) -> None:
+        """Record no more of a step's task; the others go on."""
+        self._in_flight[step.number].discard(step.seed)
+        self.given_up[step.number] = error
+
     def _give(self, number: int, seed: int | None) -> Step:
         self._in_flight[number].add(seed)
         return Step(number, seed)
@@ -175,11 +180,11 @@ def run(
                 return
             for connection in wait(list(busy)):
                 process = busy[connection]  # type: ignore[index]
-                step, problem = process.step, ""
+                step, problem, unscripted = process.step, "", False
                 assert step is not None
                 process.step = None
                 try:
-                    success, problem = process.connection.recv()
+                    success, problem, unscripted = process.connection.recv()
                 except (EOFError, ConnectionError):
                     process.process.join()
                     success, problem = False, f"the process died with exit code {process.process.exitcode}"
@@ -188,6 +193,9 @@ def run(
                 if not problem:
                     schedule.finish(step, success)
                     on_step(step, success)
+                    continue
+                if unscripted:
+                    schedule.give_up(step, RecordingError(f"{_name(schedule, step)}: {problem}"))
                     continue
                 tries[step] += 1
                 if tries[step] == TRIES:
@@ -222,8 +230,11 @@ def _assign(
 
 def _describe(schedule: Schedule, step: Step, problem: str) -> str:
     what = "assembling its file" if step.seed is None else f"seed {step.seed}"
-    name = schedule.recordings[step.number].task.name
-    return f"{name}, {what}: {problem}, {TRIES} times; what is recorded is kept for the same command"
+    return f"{_name(schedule, step)}, {what}: {problem}, {TRIES} times; what is recorded is kept for the same command"
+
+
+def _name(schedule: Schedule, step: Step) -> str:
+    return schedule.recordings[step.number].task.name
 
 
 def _serve(connection: Connection, make_recorder: Callable[[], Recorder]) -> None:
@@ -237,9 +248,11 @@ def _serve(connection: Connection, make_recorder: Callable[[], Recorder]) -> Non
             recording, seed = connection.recv()
         except EOFError:
             os._exit(0)  # the simulator's own clean-up at interpreter exit only prints errors about OpenGL
-        answer: tuple[Any, str]
+        answer: tuple[bool, str, bool]  # success, what went wrong, whether no other seed would help
         try:
-            answer = recorder(recording, seed), ""
+            answer = recorder(recording, seed), "", False
+        except ExpertError as error:
+            answer = False, str(error), True
         except Exception as error:
-            answer = False, f"{type(error).__name__}: {' '.join(str(error).split())}"
+            answer = False, f"{type(error).__name__}: {' '.join(str(error).split())}", False
         connection.send(answer)
