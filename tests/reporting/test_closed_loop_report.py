@@ -38,6 +38,11 @@ def test_rates_and_films_are_shown(run_dir: Path) -> None:
     assert "media-src data:" in page
 
 
+def test_what_was_not_as_usual_is_in_the_heading(run_dir: Path) -> None:
+    write_results(run_dir, options={"execute_steps": 4, "ensemble": 0.1})
+    assert "In the simulator: libero_object, execute_steps 4, ensemble 0.1</h2>" in write_report(run_dir).read_text()
+
+
 def test_broken_results_are_said(run_dir: Path) -> None:
     write_results(run_dir, overall={})
     page = write_report(run_dir).read_text()

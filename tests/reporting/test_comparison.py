@@ -60,6 +60,22 @@ def test_success_rates_come_first(runs: tuple[Path, Path]) -> None:
     assert table[0].cells == ["90.0%", "–"] and not any(table[1].best)
 
 
+def test_evaluations_of_one_suite_with_other_options_are_told_apart(runs: tuple[Path, Path]) -> None:
+    for name, rate, options in (
+        ("libero_object", 0.9, {}),
+        ("libero_object-execute_steps-4", 0.5, {"execute_steps": 4}),
+    ):
+        folder = runs[0] / "evaluation" / name
+        folder.mkdir()
+        overall = {"rate": rate, "low": 0.0, "high": 1.0, "successes": 9, "episodes": 10}
+        results = {"suite": "libero_object", "instructions": "task", "tasks": [], "overall": overall}
+        (folder / "results.json").write_text(json.dumps({**results, "options": options}))
+    table = final_table([read_run(run) for run in runs])
+    assert {row.name: row.cells[0] for row in table[:2]} == {
+        "libero_object: success rate": "90.0%", "libero_object: success rate (execute_steps 4)": "50.0%",
+    }  # fmt: skip
+
+
 def test_best_is_marked_where_it_is_known(runs: tuple[Path, Path]) -> None:
     table = {row.name: row for row in final_table([read_run(run) for run in runs])}
     assert table["held out: gripper accuracy"].best == [True, False]

@@ -1,6 +1,7 @@
 """Closed-loop evaluation from options to result files, with a simulator that counts."""
 
 import json
+from pathlib import Path
 
 import fake_simulator as fake
 import h5py
@@ -101,8 +102,56 @@ def test_interrupted_evaluation_goes_on_where_it_stopped(tmp_path):
     assert len(pool.played) == 4 and results["overall"]["episodes"] == 6
     _, again, pool = evaluate(tmp_path, Closing(), tasks=(0, 1), videos=0)
     assert pool.played == [] and again["episodes"] == results["episodes"]
+    (tmp_path / "evaluation" / "results.json").unlink()
     _, other, pool = evaluate(tmp_path, Closing(), tasks=(0, 1), videos=0, execute_steps=4)
     assert len(pool.played) == 6  # another protocol is another evaluation
+
+
+def test_time_is_that_of_all_calls(tmp_path):
+    def timing(**options):
+        return evaluate(tmp_path, Closing(), tasks=(0,), videos=0, **options)[1]["timing"]
+
+    first = timing(episodes=2)
+    assert (first["episodes"], len(first["calls"]), first["untimed_episodes"]) == (2, 1, 0)
+    both = timing(episodes=5)
+    assert [(call["episodes"], call["workers"]) for call in both["calls"]] == [(2, 1), (3, 1)]
+    assert both["calls"][0] == first["calls"][0] and both["episodes"] == 5
+    assert both["seconds"] == pytest.approx(sum(call["seconds"] for call in both["calls"]))
+    assert timing(episodes=5) == both  # nothing was played
+    log = tmp_path / "evaluation" / "episodes.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    del lines[0]["call"]  # as in a file of before
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    after = timing(episodes=5)
+    assert (after["episodes"], after["untimed_episodes"]) == (4, 1)
+
+
+def test_film_and_contact_sheet_tell_seeds_of_one_state_apart(tmp_path):
+    _, results, _ = evaluate(tmp_path, Closing(), tasks=(0,), first_init=50, episodes=1)
+    (name,) = results["tasks"][0]["videos"]["success"]
+    assert Path(name).stem == "task-00-init-00-seed-1-success"
+    assert (tmp_path / "evaluation" / results["contact_sheet"]).stat().st_size > 1000
+
+
+def test_versions_that_were_forced_are_another_evaluation(tmp_path):
+    class Newer(FakePool):
+        def call(self, target, **arguments):
+            answer = super().call(target, **arguments)
+            if isinstance(answer, dict):
+                answer["versions"] = {"mujoco": "3.3.7"}
+            return answer
+
+    _, first, _ = evaluate(tmp_path, Closing(), Newer, tasks=(0,), videos=0)
+    (tmp_path / "evaluation" / "results.json").unlink()
+    _, second, pool = evaluate(tmp_path, Closing(), tasks=(0,), videos=0)
+    assert len(pool.played) == 3 and first["variant"] != second["variant"]
+
+
+def test_replay_without_demonstrations_from_there_on_is_refused(tmp_path):
+    with h5py.File(tmp_path / "task_1_demo.hdf5", "w") as file:
+        file["data/demo_0/actions"], file["data/demo_0/states"] = np.zeros((2, 7)), np.zeros((2, 3))
+    with pytest.raises(UserError, match="first_init: there are fewer than 6 demonstrations of every chosen task"):
+        evaluate(tmp_path, policy="replay", demonstrations=tmp_path, first_init=5)
 
 
 def test_error_is_neither_success_nor_failure(tmp_path):

@@ -26,7 +26,7 @@ def task(index, videos=None, told=None, successes=3):
 
 def results(tasks, **changes):
     overall = {"successes": 6, "episodes": 8, "rate": 0.75, "low": 0.4, "high": 0.93}
-    episodes = [{"task": 0, "init_id": 12, "steps": 61}]
+    episodes = [{"task": 0, "init_id": 12, "seed": 0, "steps": 61}]
     base = {"policy": {"name": "a policy"}, "suite": "libero_object", "instructions": "task", "film_every": 2}
     return {**base, "film_fps": FPS, "overall": overall, "tasks": tasks, "episodes": episodes, **changes}
 
@@ -94,3 +94,11 @@ def test_large_evaluations_stay_small(tmp_path, monkeypatch):
     monkeypatch.setattr(contact_sheet, "MAX_BYTES", 100_000)
     path = write_contact_sheet(tmp_path, results([task(i, {"success": [name]}) for i in range(3)]))
     assert path.stat().st_size < 100_000
+
+
+def test_steps_beside_a_film_are_those_of_its_seed(tmp_path):
+    path = write_video(tmp_path / "videos" / "task-00-init-12-seed-1-success", film(100), FPS)
+    found = results([task(0)])
+    found["episodes"].append({"task": 0, "init_id": 12, "seed": 1, "steps": 84})
+    row = contact_sheet._read_row(path, 0, "success", found)
+    assert row.notes == ["init 12", "84 steps"]

@@ -10,7 +10,8 @@ from PIL import Image
 from vla.conf.closed_loop import ClosedLoopConfig
 from vla.conf.watching import WatchFramesConfig
 from vla.errors import UserError
-from vla.serving.closed_loop import ClosedLoop, output_folder
+from vla.serving.closed_loop import ClosedLoop
+from vla.serving.evaluation_folder import output_folder
 from vla.serving.policy import ZeroPolicy
 from vla.serving.watching import again, frames
 from vla.serving.watching.pictures import choose_frames
@@ -123,6 +124,9 @@ def test_interrupted_evaluation_goes_on_where_it_stopped(tmp_path, after):
     watcher = CornerWatcher()
     _, again_, pool = evaluate(tmp_path / "parts", watcher, faults=BLUR)
     assert pool.played == [] and watcher.looks == 0 and again_["watching"] == whole["watching"]
+    with pytest.raises(UserError, match="faults: .* holds results with blur:8, too; name those, too, name another"):
+        evaluate(tmp_path / "parts", watcher, faults=("blur:4",))
+    (tmp_path / "parts/evaluation/libero_object/results.json").unlink()
     _, _, pool = evaluate(tmp_path / "parts", watcher, faults=("blur:4",))
     assert len(pool.played) == 4  # another strength; the normal ones are there
 
@@ -132,6 +136,7 @@ def test_threshold_alone_needs_no_new_episodes_unless_it_acts(tmp_path):
     strict = CornerWatcher(Threshold(200.0, 0.05, "episode", 19, 90, 4, "agentview", 16, "fake"))
     _, results, pool = evaluate(tmp_path, strict, faults=BLUR)
     assert pool.played == [] and results["watching"]["faults"][0]["detection"]["missed_share"] == 1.0
+    (tmp_path / "evaluation/libero_object/results.json").unlink()
     _, _, pool = evaluate(tmp_path, strict, faults=BLUR, watcher_action="stop")
     assert len(pool.played) == 8
 
@@ -148,6 +153,8 @@ def test_without_a_watcher_nothing_changes(tmp_path):
     options = {"policy": "zero", "suite": "libero-object"}
     names = [output_folder(ClosedLoopConfig(**options, watcher=path), None).name for path in (None, tmp_path)]
     assert names == ["libero_object", "libero_object-watched"]
+    stopped = output_folder(ClosedLoopConfig(**options, watcher=tmp_path, watcher_action="stop"), None)
+    assert stopped.name == "libero_object-watched-watcher_action-stop"
 
 
 def test_episodes_are_drawn_with_their_scores(tmp_path):

@@ -1,7 +1,14 @@
 """Locks on files, which go with the process that holds them however it ends."""
 
+import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from vla.errors import UserError
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def lock_file(path: Path) -> int | None:
@@ -22,3 +29,27 @@ def lock_file(path: Path) -> int | None:
         os.close(handle)
         raise
     return handle
+
+
+@contextlib.contextmanager
+def alone_with(path: Path, problem: str) -> Iterator[None]:
+    """Hold the lock of a file inside of this. It goes with its process, however that ends.
+
+    Where the file system has no locks nothing is held.
+
+    Raises:
+        UserError: another process has it, and `problem` says so; or the file can't be written.
+    """
+    try:
+        lock = lock_file(path)
+    except BlockingIOError:
+        raise UserError(problem) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise UserError(f"{path}: can't be written ({error.strerror})") from error
+        lock = None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)

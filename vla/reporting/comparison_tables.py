@@ -63,6 +63,7 @@ def _figures(record: RunRecord) -> Iterator[tuple[str, float]]:
         results = section.results
         told = " (told another task's instruction)" if results["instructions"] == "shuffled" else ""
         told += " (watched)" if "watching" in results else ""
+        told += "".join(f" ({name} {value})" for name, value in results.get("options", {}).items())
         if results["overall"].get("rate") is not None:
             yield f"{results['suite']}: {_SUCCESS}{told}", float(results["overall"]["rate"])
     for name, value in record.evaluation.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import platform
 import sys
 import time
@@ -19,15 +20,17 @@ import vla
 from vla.conf.closed_loop import ClosedLoopConfig
 from vla.errors import UserError
 from vla.evaluation.simulator import audit
-from vla.evaluation.simulator.episode_log import LOG, EpisodeLog
+from vla.evaluation.simulator.episode_log import LOG, Call, EpisodeLog, add_up
 from vla.evaluation.simulator.golden import Check
 from vla.evaluation.simulator.injection import FaultSpec
 from vla.evaluation.simulator.messages import Job, Outcome
 from vla.evaluation.simulator.pool import SimulatorError, SimulatorPool
 from vla.evaluation.simulator.protocol import short_hash, suite_name
-from vla.evaluation.simulator.runtime import ALLOW_VERSIONS_VARIABLE
+from vla.evaluation.simulator.runtime import ALLOW_VERSIONS_VARIABLE, other_versions
 from vla.overwatch import initialize_overwatch
+from vla.overwatch.file_lock import alone_with
 from vla.serving.contact_sheet import write_contact_sheet
+from vla.serving.evaluation_folder import LOCK, output_folder, refuse_to_replace, unusual_options
 from vla.serving.instructions_check import check_instructions
 from vla.serving.policy import Policy, ReplayPolicy
 from vla.serving.preparation import audit_error, make_jobs, make_policy, make_protocol, tell_instructions
@@ -50,8 +53,9 @@ def run(config: ClosedLoopConfig, write_report: Callable[[Path], Path] | None = 
 
     1 means that an episode ended in an error, 130 that Ctrl-C stopped the evaluation.
 
-    Writes `evaluation/<suite>/` with results.json, summary.md, episodes.jsonl, the executed actions, films and a
-    contact sheet. Episodes that are in episodes.jsonl already, of the same policy and protocol, are not played again.
+    Writes `evaluation/<suite>/` (see `output_folder`) with results.json, summary.md, episodes.jsonl, the executed
+    actions, films and a contact sheet. Episodes that are in episodes.jsonl already, of the same policy and protocol,
+    are not played again.
 
     Args:
         config: what is asked for.
@@ -78,8 +82,9 @@ def run(config: ClosedLoopConfig, write_report: Callable[[Path], Path] | None = 
         config.workers, python=config.simulator_python, time_limit=config.time_limit, log=folder / "simulator.log",
         variables=variables,
     )  # fmt: skip
+    busy = f"output_dir: another evaluation is writing to {folder}; wait for it, or name another folder"
     try:
-        with pool:
+        with alone_with(folder / LOCK, busy), pool:
             code = ClosedLoop(config, policy, folder, pool, watcher).run()
     except KeyboardInterrupt:
         overwatch.warning(f"interrupted; finished episodes are in {folder / LOG}, the same command goes on from there")
@@ -89,17 +94,6 @@ def run(config: ClosedLoopConfig, write_report: Callable[[Path], Path] | None = 
     if write_report is not None and (folder.parents[1] / "config.yaml").exists():  # a run, not a baseline
         print(f"report: {write_report(folder.parents[1])}")
     return code
-
-
-def output_folder(config: ClosedLoopConfig, policy: Policy | None) -> Path:
-    """Where results go: below the run that is evaluated, or below runs/<policy> for a baseline."""
-    root = config.output_dir
-    if root is None and config.policy == "checkpoint" and policy is not None and policy.checkpoint is not None:
-        checkpoint = policy.checkpoint
-        root = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint
-    name = suite_name(config.suite) + ("-shuffled" if config.instructions == "shuffled" else "")
-    name += "-watched" if config.watcher is not None else ""
-    return (root or Path("runs") / config.policy) / "evaluation" / name
 
 
 class ClosedLoop:
@@ -130,7 +124,9 @@ class ClosedLoop:
         self.tasks = tell_instructions(described["tasks"], config)
         self.policy = make_policy(config, trained, self.demonstrations, self.tasks)
         self.protocol = make_protocol(config, self.policy)
-        self.variant = short_hash([self.policy.fingerprint, self.protocol.hash, config.instructions])
+        others = other_versions(described["versions"])  # an evaluation that was forced is another one
+        parts = [self.policy.fingerprint, self.protocol.hash, config.instructions, *([others] if others else [])]
+        self.variant = short_hash(parts)
         self.watched: WatchedPolicy | None = None
         if watcher is not None:
             self.watched = WatchedPolicy(self.policy, watcher, self.protocol, config.watcher_action)
@@ -143,22 +139,19 @@ class ClosedLoop:
 
     def run(self) -> int:
         """Audit, play what is missing, write results, films and the contact sheet."""
-        checks = self._audit()
         jobs = make_jobs(self.config, self.policy, self.protocol, self.tasks)
-        start = time.perf_counter()
-        rounds, played = [], 0
-        for fault in (None, *fault_specs(self.config)):
-            found, new = self._round(jobs, fault)
-            rounds.append(found)
-            played += new
+        faults = fault_specs(self.config)
+        keys = [fault.key for fault in faults]
+        refuse_to_replace(self.folder, self.variant, self.policy.fingerprint, jobs, keys)
+        checks = self._audit()
+        self._begin()
+        rounds = [self._round(jobs, fault) for fault in (None, *faults)]
         log, outcomes = rounds[0].log, rounds[0].outcomes
-        seconds = time.perf_counter() - start
-        timing = {"seconds": round(seconds, 1), "episodes": played, "workers": self.config.workers}
-        timing["processes_replaced"] = self.pool.restarts
         details = {
             "suite": self.suite, "policy": self._describe_policy(), "protocol": asdict(self.protocol),
             "protocol_hash": self.protocol.hash, "variant": self.variant, "instructions": self.config.instructions,
-            "versions": self.versions, "audit": [asdict(check) for check in checks], "timing": timing,
+            "options": unusual_options(self.config, self.trained), "versions": self.versions,
+            "audit": [asdict(check) for check in checks], "timing": add_up(item.log for item in rounds),
             "film_every": self.config.film_every, "film_fps": self.film_fps, "command": sys.argv,
         }  # fmt: skip
         results = make_results(outcomes, self.tasks, details, self._exact(outcomes))
@@ -188,6 +181,7 @@ class ClosedLoop:
     def _audit(self) -> list[Check]:
         """All checks that apply; a failed one stops here, unless it was forced."""
         force = self.config.force
+        overwatch.info(f"the simulator draws with {self.versions['gl_backend']}")
         checks: list[Check] = self.pool.call(
             "vla.evaluation.simulator.audit:audit_simulator", suite=self.suite, demonstrations=self.demonstrations
         )
@@ -207,8 +201,13 @@ class ClosedLoop:
 
     # --- play ---
 
-    def _round(self, jobs: list[Job], fault: FaultSpec | None) -> tuple[Round, int]:
-        """Play the episodes that are missing under a condition; also says how many these were."""
+    def _begin(self) -> None:
+        """Start the clock of this call."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        self._call, self._clock = Call(now.isoformat(timespec="milliseconds"), self.config.workers), time.perf_counter()
+
+    def _round(self, jobs: list[Job], fault: FaultSpec | None) -> Round:
+        """Play the episodes that are missing under a condition."""
         variant = self.variant
         if fault is not None:
             overwatch.info(f"with the fault {fault.key}")
@@ -219,7 +218,7 @@ class ClosedLoop:
         if len(missing) < len(jobs):
             overwatch.info(f"{len(jobs) - len(missing)} of {len(jobs)} episodes were played before")
         self._play(missing, log)
-        return Round(fault, jobs, log, log.outcomes(job.episode for job in jobs)), len(missing)
+        return Round(fault, jobs, log, log.outcomes(job.episode for job in jobs))
 
     def _play(self, jobs: list[Job], log: EpisodeLog) -> None:
         done: list[Outcome] = []
@@ -227,7 +226,9 @@ class ClosedLoop:
         def on_done(outcome: Outcome) -> None:
             if self.watched is not None:
                 outcome = self.watched.finished(outcome)
-            log.append(outcome)
+            self._call.seconds = round(time.perf_counter() - self._clock, 1)
+            self._call.processes_replaced = self.pool.restarts
+            log.append(outcome, self._call)
             done.append(outcome)
             name, seconds = outcome.episode, sum(outcome.seconds.values())
             text = outcome.message if outcome.status == "error" else f"{outcome.steps} steps, {seconds:.1f} s"
@@ -269,7 +270,8 @@ class ClosedLoop:
                     f"{name.key} could not be filmed: {outcome.message or 'it did not play the same way'}"
                 )
                 return
-            stem = f"task-{name.task:02d}-init-{name.init_id:02d}-{earlier.status}"
+            again = "" if name.seed == results["protocol"]["seed"] else f"-seed-{name.seed}"
+            stem = f"task-{name.task:02d}-init-{name.init_id:02d}{again}-{earlier.status}"
             path = write_video(self.folder / "videos" / stem, outcome.film, self.film_fps)
             rows[name.task]["videos"].setdefault(earlier.status, []).append(f"videos/{path.name}")
 

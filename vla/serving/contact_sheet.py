@@ -69,6 +69,7 @@ def write_contact_sheet(folder: Path, results: dict[str, Any]) -> Path | None:
     title = f"{results['policy']['name']} on {results['suite']}"
     if results["instructions"] == "shuffled":
         title += ", each task told the instruction of another"
+    title += "".join(f", {name} {value}" for name, value in results.get("options", {}).items())
     rate = "" if overall["rate"] is None else f"  {overall['rate']:.1%} ({overall['low']:.1%} – {overall['high']:.1%})"
     summary = f"{overall['successes']}/{overall['episodes']} successes{rate}"
     for height, quality in _SIZES:
@@ -99,10 +100,20 @@ def _read_row(path: Path, task: int, outcome: str, results: dict[str, Any]) -> _
         overwatch.warning(f"{SHEET}: {path.name} can't be read: {error}")
         return None
     chosen = np.linspace(0, len(frames) - 1, min(NUM_FRAMES, len(frames))).round().astype(int)
-    init_id = int(path.stem.split("-")[3])  # task-03-init-12-success
-    found = [row["steps"] for row in results["episodes"] if (row["task"], row["init_id"]) == (task, init_id)]
+    init_id, seed = _episode_of(path.stem)
+    found = [
+        row["steps"]
+        for row in results["episodes"]
+        if (row["task"], row["init_id"]) == (task, init_id) and seed in (None, row["seed"])
+    ]
     notes = [f"init {init_id}", *(f"{steps} steps" for steps in found[:1])]
     return _Row(outcome, frames[chosen], [int(number) * results["film_every"] for number in chosen], notes)
+
+
+def _episode_of(stem: str) -> tuple[int, int | None]:
+    """Initial state and, if the film's name has one, seed: task-03-init-12-success, task-03-init-12-seed-1-success."""
+    words = stem.split("-")
+    return int(words[3]), int(words[5]) if words[4] == "seed" else None
 
 
 # --- drawing ---

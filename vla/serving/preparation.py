@@ -114,10 +114,18 @@ def stored_image_size(policy: Policy) -> int:
 
 
 def make_jobs(config: ClosedLoopConfig, policy: ActingPolicy, protocol: Protocol, tasks: list[Task]) -> list[Job]:
-    """Episodes in the order of tasks and initial states; of replays as many as there are."""
+    """Episodes in the order of tasks and initial states; of replays as many as there are.
+
+    Raises:
+        UserError: there are none.
+    """
     numbers = range(config.first_init, config.first_init + config.episodes)
     jobs = (_job(policy, protocol, task, number) for task in tasks for number in numbers)
-    return [job for job in jobs if job is not None]
+    found = [job for job in jobs if job is not None]
+    if not found:
+        rule = f"there are fewer than {config.first_init + 1} demonstrations of every chosen task"
+        raise UserError(f"first_init: {rule}, got {config.first_init}")
+    return found
 
 
 def _job(policy: ActingPolicy, protocol: Protocol, task: Task, number: int) -> Job | None:

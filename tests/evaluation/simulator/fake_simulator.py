@@ -1,7 +1,7 @@
 """A simulator without a simulator, for tests of everything around it: a counter that succeeds at a certain step.
 
 The frame of step t shows t, and white in its last pixel; the goal is reached once `goal` actions have closed the
-gripper. Initial states from 90 on misbehave. Found by the worker processes as the module `fake_simulator`.
+gripper. Initial states from 89 on misbehave. Found by the worker processes as the module `fake_simulator`.
 """
 
 import os
@@ -14,7 +14,7 @@ import numpy as np
 from vla.evaluation.simulator.libero_env import Observation
 
 GOAL = 12
-HANGS, DIES, DIES_ONCE, RAISES, DIVERGES = 90, 91, 92, 93, 94
+DIVERGES, HANGS, DIES, DIES_ONCE, RAISES = 89, 90, 91, 92, 93
 
 
 class FakeEnv:

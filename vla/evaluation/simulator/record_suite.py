@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,7 +16,7 @@ from vla.evaluation.simulator.recorders import LiberoRecorder, Recorder, Schedul
 from vla.evaluation.simulator.recording import TaskRecording, TaskReport
 from vla.evaluation.simulator.runtime import LiberoTask, SimulatorUnavailableError, list_tasks
 from vla.evaluation.simulator.variants import other_targets
-from vla.overwatch.file_lock import lock_file
+from vla.overwatch.file_lock import alone_with
 
 _PLAIN_WIDTH = 160  # columns when the output is no terminal; names of tasks are long
 
@@ -40,28 +37,11 @@ def record(config: RecordConfig, make_recorder: Callable[[], Recorder] = LiberoR
     try:
         _chosen(config)  # nothing is written for what can't be recorded
         config.folder.mkdir(parents=True, exist_ok=True)
-        with _alone_in(config.folder):
+        busy = f"output: another recording is writing to {config.folder}; wait for it, or stop it"
+        with alone_with(config.folder / ".recording.lock", busy):  # two would write the same parts
             return _record(plan(config), config.workers, make_recorder)
     except (SimulatorUnavailableError, OSError) as error:
         raise UserError(str(error)) from error
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Two recordings would write the same parts. The lock goes with its process, however that ends.
-
-    Raises:
-        UserError: another process records there.
-    """
-    try:
-        lock = lock_file(folder / ".recording.lock")
-    except BlockingIOError:
-        raise UserError(f"output: another recording is writing to {folder}; wait for it, or stop it") from None
-    try:
-        yield
-    finally:
-        if lock is not None:
-            os.close(lock)
 
 
 def _record(recordings: list[TaskRecording], workers: int, make_recorder: Callable[[], Recorder]) -> int:
