@@ -4,7 +4,7 @@ Processes of the real program (`vla.training.pretrain.run`) are forked, killed b
 others must then stop by themselves - and started again with `--resume auto` until the run is done. Weights, optimizer,
 random number generators, position and metrics.jsonl must be those of the undisturbed run, bit for bit.
 
-    python scripts/bench.py faults --save --folder /tmp/faults    # 200 kills, about an hour on 2 cores
+    python scripts/bench.py faults --save --folder /tmp/faults    # 200 kills, under half an hour on 2 cores
     python scripts/bench.py faults --kills 8 --steps 8            # a look
 
 With a folder, the same command goes on after the last run that was finished when it was interrupted.
@@ -45,6 +45,7 @@ def run(kills: int = 200, steps: int = 24, seed: int = 0, folder: str = "") -> d
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     preload()
+    _preload_model()
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(folder or temporary)
@@ -52,6 +53,21 @@ def run(kills: int = 200, steps: int = 24, seed: int = 0, folder: str = "") -> d
         for name in CASES:
             rows.append({"name": name, **_case(root, name, steps, -(-kills // len(CASES)), seed)})
     return {"rows": rows, "kills": sum(row["kills"] for row in rows), "steps_per_run": steps}
+
+
+def _preload_model() -> None:
+    """What this model and its data need besides: importing it takes longer than all else in the start of a process,
+    and there are hundreds of starts.
+    """
+    import vla.data.datasets.libero
+    import vla.models.vlas.atlas
+    import vla.training.evaluate
+    import vla.training.tasks.action  # noqa: F401
+    from vla.torchvision_shim import prepare_torchvision
+
+    prepare_torchvision()
+    import transformers.models.llama.modeling_llama  # noqa: F401
+    from transformers import AutoModel, PreTrainedTokenizerFast  # noqa: F401 - imported when they are looked up
 
 
 @dataclass
