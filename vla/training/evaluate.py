@@ -63,7 +63,7 @@ def evaluate_checkpoint(
     evaluator = get_evaluator(type(trained.model).task)
     dataset: Any = trained.dataset
     if dataset_root is not None:
-        dataset = replace(dataset, root=dataset_root)
+        dataset = with_root(dataset, dataset_root)
     datasets = get_datasets(dataset, trained.model, processor, trained.stage)
     refuse_other_data(datasets, override_contract)
     metrics: dict[str, Any] = evaluator.evaluate_run(
@@ -71,6 +71,19 @@ def evaluate_checkpoint(
         batch_size=batch_size, max_batches=max_batches, checkpoint=folder.name,
     )  # fmt: skip
     return metrics
+
+
+def with_root(dataset: Any, root: Path) -> Any:
+    """A dataset's configuration with its data in a folder, also where it came from a hub."""
+    return replace(dataset, root=root, **({"hub": None} if hasattr(dataset, "hub") else {}))
+
+
+def held_out_field(run: PretrainConfig) -> str:
+    """The field of a run's data by which some of it is held out, for errors."""
+    if hasattr(run.dataset, "validation_samples"):
+        return "dataset.validation_samples"
+    name: str = get_evaluator(type(run.model).task).HELD_OUT_BY
+    return name
 
 
 def run(config: EvaluateConfig, write_report: Callable[[Path], Path] | None = None) -> int:
@@ -84,7 +97,8 @@ def run(config: EvaluateConfig, write_report: Callable[[Path], Path] | None = No
 
     assert config.checkpoint is not None
     folder = find_checkpoint(config.checkpoint, prefer="best")
-    evaluator = get_evaluator(type(cli.load(PretrainConfig, folder / CONFIG).model).task)
+    trained = cli.load(PretrainConfig, folder / CONFIG)
+    evaluator = get_evaluator(type(trained.model).task)
     output_dir = config.output_dir or run_dir_of(folder)
     dist = initialize_distributed(config.device)
     try:
@@ -95,7 +109,7 @@ def run(config: EvaluateConfig, write_report: Callable[[Path], Path] | None = No
     finally:
         destroy_distributed(dist)
     if not metrics:
-        raise UserError(f"{evaluator.HELD_OUT_BY}: must be > 0 in training for data to be held out, got 0")
+        raise UserError(f"{held_out_field(trained)}: must be > 0 in training for data to be held out, got 0")
     evaluator.print_metrics(metrics)
     if write_report is not None:
         print(f"report: {write_report(output_dir)}")
