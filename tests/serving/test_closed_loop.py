@@ -220,6 +220,8 @@ def test_mistakes_are_one_line(tmp_path):
         evaluate(tmp_path, tasks=(7,))
     with pytest.raises(UserError, match="execute_steps: must be at most the policy's chunk of 8, got 9"):
         evaluate(tmp_path, execute_steps=9)
+    with pytest.raises(UserError, match="execute_steps: must be below the policy's chunk of 8 with an ensemble, got 8"):
+        evaluate(tmp_path, ensemble=0.1)  # as many as a chunk has are executed unless it is said
     with pytest.raises(ValueError, match="checkpoint: must name a run or checkpoint folder"):
         ClosedLoopConfig()
     with pytest.raises(ValueError, match="force: must be of .*, got 'all'"):

@@ -9,6 +9,7 @@ from typing import Any
 from vla.conf.closed_loop import ClosedLoopConfig
 from vla.errors import UserError
 from vla.evaluation.simulator.audit import CONTRACT, check_contract
+from vla.evaluation.simulator.chunks import check_overlap
 from vla.evaluation.simulator.demonstrations import find_demonstration_file, read_demonstrations
 from vla.evaluation.simulator.golden import Check
 from vla.evaluation.simulator.messages import Episode, Job
@@ -74,7 +75,8 @@ def make_protocol(config: ClosedLoopConfig, policy: ActingPolicy) -> Protocol:
     """The protocol: published values, what the checkpoint's contract says, and what `config` overrides.
 
     Raises:
-        UserError: checkpoint and simulator don't fit (unless the fields are overridden), or a value is out of range.
+        UserError: checkpoint and simulator don't fit (unless the fields are overridden), a value is out of range, or
+            chunks that never overlap are to be averaged.
     """
     chunk, suite = policy.chunk_size, suite_name(config.suite)
     values: dict[str, Any] = {
@@ -84,6 +86,7 @@ def make_protocol(config: ClosedLoopConfig, policy: ActingPolicy) -> Protocol:
     }  # fmt: skip
     if values["execute_steps"] > chunk:
         raise UserError(f"execute_steps: must be at most the policy's chunk of {chunk}, got {values['execute_steps']}")
+    check_overlap(chunk, values["execute_steps"], config.ensemble)
     if isinstance(policy, Policy):
         seen = policy.processor.config
         fits = check_contract(policy.processor.contract(), config.override_contract)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.errors import UserError
-from vla.evaluation.simulator.chunks import ChunkExecutor, FrameHistory, environment_action
+from vla.evaluation.simulator.chunks import ChunkExecutor, FrameHistory, check_overlap, environment_action
 from vla.serving.client import Chunk, Images, PolicyClient
 
 
@@ -24,7 +24,8 @@ class Robot:
         ensemble: averages the chunks that cover a step, the i-th oldest with weight exp(-ensemble * i).
 
     Raises:
-        UserError: the chunk is shorter than `execute_steps`, or the server sends the gripper otherwise.
+        UserError: the chunk is shorter than `execute_steps`, or, with an ensemble, not longer; or the server sends the
+            gripper otherwise.
     """
 
     def __init__(self, client: PolicyClient, execute_steps: int | None = None, ensemble: float | None = None) -> None:
@@ -35,6 +36,7 @@ class Robot:
         if execute_steps is not None and not 0 < execute_steps <= chunk:
             raise UserError(f"execute_steps: must be within [1, {chunk}], the policy's chunk, got {execute_steps}")
         self._client, self._steps, self._ensemble = client, execute_steps or min(chunk, 8), ensemble
+        check_overlap(chunk, self._steps, ensemble)
         self.last: Chunk | None = None
         self.reset()
 

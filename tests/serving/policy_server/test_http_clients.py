@@ -111,6 +111,8 @@ def test_a_robots_loop(start: Any) -> None:
                                               enumerate(actions))  # fmt: skip
         robot.reset()
         assert robot.act({"agentview": frame()}, "x")[0] == 0 and len(policy.asked) == 3
+        with pytest.raises(UserError, match="execute_steps: must be below the policy's chunk of 8 with an ensemble"):
+            Robot(client, ensemble=0.1)
         with pytest.raises(UserError, match=r"execute_steps: must be within \[1, 8\]"):
             Robot(client, execute_steps=9)
 

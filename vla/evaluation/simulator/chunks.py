@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from vla.errors import UserError
+
 
 class FrameHistory:
     """Frames of one episode, of which a policy sees the newest and some before it.
@@ -75,6 +77,24 @@ class ChunkExecutor:
             return rows[-1]
         weights = np.exp(-self._ensemble * np.arange(len(rows)))
         return (weights / weights.sum()) @ np.stack(rows)
+
+
+def check_overlap(chunk: int, execute_steps: int, ensemble: float | None) -> None:
+    """Whether there is anything to average.
+
+    Args:
+        chunk: actions of a chunk.
+        execute_steps: see `ChunkExecutor`.
+        ensemble: see `ChunkExecutor`.
+
+    Raises:
+        UserError: chunks are to be averaged that never cover the same step.
+    """
+    if ensemble is not None and execute_steps >= chunk:
+        raise UserError(
+            f"execute_steps: must be below the policy's chunk of {chunk} with an ensemble, got {execute_steps}: chunks "
+            "that are executed whole never overlap"
+        )
 
 
 def environment_action(action: np.ndarray) -> np.ndarray:
