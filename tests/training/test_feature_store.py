@@ -1,5 +1,7 @@
 """Features kept in files: found again, never stale, never half."""
 
+import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +54,29 @@ def test_more_episodes_than_a_process_may_have_open_files(tmp_path):
         store.put(sample, ROW)
     assert len(list(open_files.iterdir())) - before < 10
     assert all(torch.equal(make_store(tmp_path, length=1).get(39)[name], value) for name, value in ROW.items())
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="room can't be asked for")
+def test_a_full_disk_keeps_no_features_and_ends_no_run(tmp_path, monkeypatch, capsys):
+    """A mapping of a file that the disk has no room for would kill the process when it is written to."""
+    old, limits = make_store(tmp_path, episode="old"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    old.put(0, ROW)
+    asked = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda *arguments: asked.append(arguments[2]))
+    make_store(tmp_path, episode="asks").put(0, ROW)
+    assert min(asked) > 0 and len(asked) == 3  # each of its files
+    monkeypatch.undo()
+    store, there = make_store(tmp_path), sorted(tmp_path.iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        for sample in (0, 1, 6):
+            assert sample not in store
+            store.put(sample, ROW)
+            assert sample not in store
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capsys.readouterr().err.count("what isn't kept is computed each time") == 1
+    assert sorted(tmp_path.iterdir()) == there and 0 in make_store(tmp_path, episode="old")
 
 
 def test_two_processes_may_fill_it(tmp_path):

@@ -3,8 +3,10 @@
 They are kept by episode: data that grows, is split otherwise or joins other data brings its known episodes along.
 """
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +17,11 @@ from torch import Tensor, nn
 
 from vla.data.errors import one_line
 from vla.errors import UserError
+from vla.overwatch import initialize_overwatch
+
+overwatch = initialize_overwatch(__name__)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, for whatever reason
 
 Features = dict[str, Tensor]  # of one sample, by name
 
@@ -45,7 +52,7 @@ class FeatureStore:
         self.folder, self._locate = folder, locate
         self._layout = {name: (tuple(value.shape), value.numpy().dtype) for name, value in example.items()}
         self._layout["present"] = ((), np.dtype(np.uint8))
-        self._open: dict[str, dict[str, np.ndarray]] = {}  # by episode
+        self._open: dict[str, dict[str, np.ndarray] | None] = {}  # by episode; None: there is no room for it
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -53,23 +60,27 @@ class FeatureStore:
 
     def __contains__(self, sample: int) -> bool:
         place = Place(*self._locate(sample))
-        return bool(self._arrays(place)["present"][place.row])
+        arrays = self._arrays(place)
+        return arrays is not None and bool(arrays["present"][place.row])
 
     def get(self, sample: int) -> Features:
         """The features of a sample that is there; copies."""
         place = Place(*self._locate(sample))
         arrays = self._arrays(place)
+        assert arrays is not None
         return {name: torch.from_numpy(np.array(arrays[name][place.row])) for name in self._layout if name != "present"}
 
     def put(self, sample: int, features: Features) -> None:
-        """Write the features of a sample, then mark it."""
+        """Write the features of a sample, then mark it; where there is no room, nothing."""
         place = Place(*self._locate(sample))
         arrays = self._arrays(place)
+        if arrays is None:
+            return
         for name, value in features.items():
             arrays[name][place.row] = value.numpy()
         arrays["present"][place.row] = 1
 
-    def _arrays(self, place: Place) -> dict[str, np.ndarray]:
+    def _arrays(self, place: Place) -> dict[str, np.ndarray] | None:
         if place.episode not in self._open:
             try:
                 self._open[place.episode] = {
@@ -77,6 +88,11 @@ class FeatureStore:
                     for name, (shape, dtype) in self._layout.items()
                 }
             except (OSError, ValueError, RuntimeError) as error:
+                if isinstance(error, OSError) and error.errno in _FULL:
+                    if None not in self._open.values():
+                        overwatch.error(f"{self.folder}: {one_line(error)}; what isn't kept is computed each time")
+                    self._open[place.episode] = None
+                    return None
                 raise UserError(f"feature_cache.dir: {self.folder} can't be used: {one_line(error)}") from error
         return self._open[place.episode]
 
@@ -85,12 +101,14 @@ class FeatureStore:
         path = self.folder / f"{place.episode}.{name}.npy"
         if not path.exists():
             beside = path.with_suffix(f".writing-{id(self)}-{np.random.default_rng().integers(2**62)}")
-            np.lib.format.open_memmap(beside, "w+", dtype, shape)
             try:
+                np.lib.format.open_memmap(beside, "w+", dtype, shape)
+                _take_room(beside)
                 path.hardlink_to(beside)  # unlike a rename, keeps the file that another process made meanwhile
             except FileExistsError:
                 pass
-            beside.unlink()
+            finally:
+                beside.unlink(missing_ok=True)
         array = np.load(path, mmap_mode="r+")
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(f"{path.name} is {array.dtype} {list(array.shape)}, not {dtype} {list(shape)}; delete it")
@@ -99,6 +117,17 @@ class FeatureStore:
         whole = torch.from_file(str(path), shared=True, size=path.stat().st_size, dtype=torch.uint8).numpy()
         rows: np.ndarray = whole[array.offset : array.offset + array.nbytes].view(dtype).reshape(shape)
         return rows
+
+
+def _take_room(path: Path) -> None:
+    """Make sure of a file's room on the disk: a process that writes to a mapping for which there is none is killed.
+
+    Raises:
+        OSError: there is none.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def fingerprint(parts: Mapping[str, str], module: nn.Module) -> str:
