@@ -70,12 +70,17 @@ def test_resume_refuses_another_run(tmp_path):
         toy_strategy(resumable_config(tmp_path / "run", trainable=("fusion",)), resume_from=checkpoint)
 
 
-def test_another_contract_is_refused_unless_named(tmp_path):
+def test_another_contract_is_refused_unless_named(tmp_path, capsys):
     """With another picture size the run goes on only if the field is named, and then with the checkpoint's."""
     config = resumable_config(tmp_path / "run", max_steps=2)
     toy_strategy(config).run_training()
     checkpoint = CheckpointStore(config.run_dir).newest()
-    assert as_resumed(config, checkpoint) == config
+    assert as_resumed(replace(config, resume="auto"), checkpoint) == replace(config, resume="auto")
+    assert "settings" not in capsys.readouterr().err
+    hotter = replace(config, model=replace(config.model, align=replace(config.stage_config, learning_rate=0.5)))
+    assert as_resumed(hotter, checkpoint) == hotter
+    told = "resume: other settings than the checkpoint's: model.align.learning_rate 0.01 in the checkpoint, 0.5 in"
+    assert told in capsys.readouterr().err
     processor = replace(config.model.processor, image_size=16, resize="bilinear")
     other = replace(config, model=replace(config.model, processor=processor))
     with pytest.raises(ValueError, match=r"processor.image_size 8 in the checkpoint, 16 in this run; processor.resize"):

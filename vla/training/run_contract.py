@@ -6,13 +6,23 @@ from pathlib import Path
 from vla.conf import cli
 from vla.conf.merging import encode
 from vla.conf.pretrain import PretrainConfig
-from vla.data.contract import find_differences, refuse_differences, refuse_other_data, refuse_other_processor
+from vla.data.contract import (
+    describe_differences,
+    find_differences,
+    refuse_differences,
+    refuse_other_data,
+    refuse_other_processor,
+)
 from vla.data.datasets.base import Datasets
 from vla.data.materialize import load_processor
 from vla.data.processor import PROCESSOR_FILE
+from vla.overwatch import initialize_overwatch
 from vla.training.checkpoint import CONFIG
 
+overwatch = initialize_overwatch(__name__)
+
 _CONVENTIONS = "conventions."
+_OF_A_START = ("resume", "override_contract", "run_root_dir", "run_id", "dry_run")  # not of the run
 
 
 def as_resumed(config: PretrainConfig, resume_from: Path | None) -> PretrainConfig:
@@ -23,7 +33,9 @@ def as_resumed(config: PretrainConfig, resume_from: Path | None) -> PretrainConf
     """
     if resume_from is None:
         return config
-    saved = cli.load(PretrainConfig, resume_from / CONFIG).model
+    whole = cli.load(PretrainConfig, resume_from / CONFIG)
+    saved = whole.model
+    _tell_other_settings(whole, config)
     if type(saved) is not type(config.model):
         return config  # what differs is more than the contract; restoring says so
     before, now = ({"processor": encode(model.processor)} for model in (saved, config.model))
@@ -31,6 +43,17 @@ def as_resumed(config: PretrainConfig, resume_from: Path | None) -> PretrainConf
     named = [name for name in config.override_contract if not name.startswith(_CONVENTIONS)]
     refuse_differences(found, "this run", named)
     return replace(config, model=replace(config.model, processor=saved.processor)) if found else config
+
+
+def _tell_other_settings(saved: PretrainConfig, config: PretrainConfig) -> None:
+    """Settings may be changed on the way, but not by an oversight."""
+    found = [
+        item
+        for item in find_differences(encode(saved), encode(config))
+        if item[0] not in _OF_A_START and not item[0].startswith("model.processor.")  # which is refused
+    ]
+    if found:
+        overwatch.warning(f"resume: other settings than the checkpoint's: {describe_differences(found, 'this run')}")
 
 
 def refuse_other_contract(config: PretrainConfig, datasets: Datasets, begin_with: Path | None) -> None:
