@@ -1,5 +1,6 @@
 """Saves that do not go wrong in silence: damage is found, room is tried out first, no loop waits for the disk."""
 
+import contextlib
 import json
 import resource
 import threading
@@ -16,7 +17,7 @@ from vla.training import pretrain, saving
 from vla.training.checkpoint import gather_optimizer
 from vla.training.checkpoint_files import CheckpointWriter, read_manifest, verify_checkpoint
 from vla.training.checkpoint_store import CheckpointStore, find_checkpoint, resolve_resume
-from vla.training.result import TrainingResult
+from vla.training.result import NonFiniteError, TrainingResult
 
 
 def flip_a_bit(path) -> None:
@@ -274,3 +275,25 @@ def test_exit_codes(tmp_path, monkeypatch, reason, error, code):
     monkeypatch.setattr(pretrain, "train", lambda *_: result)
     monkeypatch.setattr(pretrain, "summarise", lambda *_: None)
     assert pretrain.run(toy_config(tmp_path / "run")) == code
+
+
+@pytest.mark.parametrize(
+    "end", [None, KeyError("x"), NonFiniteError("x"), TrainingResult(3, "SIGTERM", None, None, None)]
+)
+def test_only_processes_that_end_together_leave_the_group(tmp_path, monkeypatch, end):
+    """Leaving it waits for what was begun with the others: for ever, where they are gone."""
+
+    def train(*_):
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    left = []
+    monkeypatch.setattr(pretrain, "initialize_distributed", lambda device: DistState(world_size=2))
+    monkeypatch.setattr(pretrain, "destroy_distributed", left.append)
+    monkeypatch.setattr(pretrain, "_agreed", lambda decide, dist: decide())
+    monkeypatch.setattr(pretrain, "PeerWatch", lambda dist: contextlib.nullcontext())
+    monkeypatch.setattr(pretrain, "_train_with_others", train)
+    with pytest.raises(KeyError) if isinstance(end, KeyError) else contextlib.nullcontext():
+        assert pretrain.run(toy_config(tmp_path / "run")) == (75 if isinstance(end, TrainingResult) else 1)
+    assert len(left) == isinstance(end, NonFiniteError | TrainingResult)

@@ -66,16 +66,21 @@ def run(config: PretrainConfig, write_report: Callable[[Path], Path] | None = No
 
 
 def _run(config: PretrainConfig, write_report: Callable[[Path], Path] | None) -> int:
-    dist = initialize_distributed(config.device)
+    dist, together = initialize_distributed(config.device), False
     try:
         config = _agreed(lambda: with_run_name(config, dist.world_size), dist)
         with _logging_to(config.run_dir), PeerWatch(dist) as peers:
             result = _train_with_others(config, dist, peers)
-    except NonFiniteError as error:
+        together = result is not None
+    except NonFiniteError as error:  # in all processes
+        together = True
         overwatch.error(f"{error}; the checkpoints before it are in {config.run_dir / 'checkpoints'}")
         return 1
     finally:
-        destroy_distributed(dist)
+        # Where others are gone, or go on, leaving the group would wait for what was begun with them (NCCL); at the end
+        # of the program it is broken off.
+        if together or dist.world_size == 1:
+            destroy_distributed(dist)
     if result is None:
         return LOST
     if result.save_error is not None:
