@@ -194,6 +194,8 @@ def test_mistakes_are_one_line(tmp_path):
         evaluate(tmp_path, faults=BLUR)
     with pytest.raises(ValueError, match="watcher_action: must be one of observe, slow, stop, got 'halt'"):
         evaluate(tmp_path, CornerWatcher(), watcher_action="halt")
+    with pytest.raises(ValueError, match="watcher_action: needs --watcher RUN, whose alarms it acts on, got 'stop'"):
+        ClosedLoopConfig(policy="zero", watcher_action="stop")
     with pytest.raises(ValueError, match="fault_onset: must be two steps"):
         evaluate(tmp_path, CornerWatcher(), fault_onset=(9, 5))
     with pytest.raises(ValueError, match="policy: must be .*: the expert looks at no frames"):

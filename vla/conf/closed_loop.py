@@ -62,6 +62,8 @@ class ClosedLoopConfig:
             require("force", name != "contract", rule, name)
             require("force", name in CHECKS, f"must be of {', '.join(CHECKS)}", name)
         require_choice(self, "watcher_action", WATCHER_ACTIONS)
+        alone = self.watcher is None and self.watcher_action != "observe"
+        require("watcher_action", not alone, "needs --watcher RUN, whose alarms it acts on", self.watcher_action)
         rule = "must be checkpoint, replay, zero or random with --watcher: the expert looks at no frames"
         require("policy", self.watcher is None or self.policy != "expert", rule, self.policy)
         check_faults(self)

@@ -51,8 +51,8 @@ def unusual_options(config: ClosedLoopConfig, policy: Policy | None) -> dict[str
     usual: dict[str, Any] = {
         "execute_steps": min(chunk, DEFAULT_EXECUTE_STEPS), "ensemble": None, "image_size": size,
         "wait_steps": WAIT_STEPS, "horizon": SUITE_HORIZONS[suite_name(config.suite)], "seed": 0,
+        "watcher_action": "observe",
     }  # fmt: skip
-    usual |= {} if config.watcher is None else {"watcher_action": "observe"}
     asked = {name: getattr(config, name) for name in usual}
     found = {name: value for name, value in asked.items() if value is not None and value != usual[name]}
     checkpoint = None if acting is None else acting.checkpoint
