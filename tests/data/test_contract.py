@@ -67,6 +67,7 @@ def test_what_is_not_used_or_not_known_does_not_matter():
     with pytest.raises(ValueError, match="conventions.proprio_names"):
         refuse_other_data(data(proprio=True, proprio_names=("joint",)))
     refuse_other_data(data(image_shape=None))
+    refuse_other_data(data(wait_steps=None, horizons={}))
     refuse_other_data(SimpleNamespace(processor=SimpleNamespace(), train=[]))
 
 
@@ -103,4 +104,19 @@ def test_the_evaluation_takes_the_fields_that_are_named():
     config = ClosedLoopConfig(checkpoint=Path("unused"))
     with pytest.raises(ValueError, match=r"control_hz: 5.0 .*--override_contract control_hz lets them differ\)$"):
         make_protocol(config, policy)
-    assert make_protocol(replace(config, override_contract=("control_hz",)), policy).horizon
+    protocol = make_protocol(replace(config, override_contract=("control_hz",)), policy)
+    assert (protocol.horizon, protocol.wait_steps) == (280, 10)
+
+
+def test_the_checkpoint_says_how_long_episodes_are():
+    """And the command line has the last word."""
+    conventions = replace(MADE_FOR, wait_steps=0, horizons={"libero_object": 600})
+    policy = object.__new__(Policy)
+    policy.processor = Processor(ProcessorConfig(), 8, {"actions": ArrayStatistics.of(np.eye(8, 7))}, conventions)
+    config = ClosedLoopConfig(checkpoint=Path("unused"))
+    with pytest.raises(ValueError, match="--override_contract wait_steps,horizons lets them differ"):
+        make_protocol(config, policy)
+    config = replace(config, override_contract=("wait_steps", "horizons"))
+    protocols = [make_protocol(replace(config, **given), policy) for given in ({}, {"horizon": 90, "wait_steps": 10})]
+    assert [(protocol.horizon, protocol.wait_steps) for protocol in protocols] == [(600, 0), (90, 10)]
+    assert make_protocol(replace(config, suite="libero-goal"), policy).horizon == 300  # it says nothing of these

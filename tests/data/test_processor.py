@@ -130,6 +130,8 @@ class TestFile:
         values = json.loads(path.read_text())
         for name in ("augmentation", "center_crop", "jpeg_quality"):
             del values["config"][name]
+        for name in ("wait_steps", "horizons"):
+            del values["conventions"][name]
         path.write_text(json.dumps(values))
         assert Processor.load(tmp_path) == make()
 
@@ -139,6 +141,7 @@ class TestFile:
         assert contract["conventions"]["camera_orientation"] == "bottom_up"
         assert (contract["conventions"]["gripper_open"], contract["conventions"]["gripper_closed"]) == (-1, 1)
         assert contract["model_gripper"] == "-1 open, +1 closed"
+        assert (contract["conventions"]["wait_steps"], contract["conventions"]["horizons"]["libero_10"]) == (10, 520)
 
     def test_pickle(self) -> None:
         processor = make()

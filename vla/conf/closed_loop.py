@@ -27,7 +27,7 @@ class ClosedLoopConfig:
     execute_steps: int | None = None  # actions of a chunk executed before the next is asked for; none: all, at most 8
     ensemble: float | None = None  # average overlapping chunks, weight exp(-ensemble * age rank); none: newest only
     image_size: int | None = None  # pixels that cameras render; none: those of the training data
-    wait_steps: int = 10  # idle steps at the start, in which objects settle
+    wait_steps: int | None = None  # idle steps at the start, in which objects settle; none: 10, as published
     horizon: int | None = None  # steps of an episode after the waiting; none: the suite's published one
     instructions: str = "task"  # task (its own) | shuffled (each task gets another's; shows whether language matters)
     demonstrations: Path | None = None  # replay: recorded files; none: the checkpoint's training data

@@ -7,7 +7,8 @@ from typing import ClassVar
 from vla.conf.checks import require, require_choice, require_nonnegative, require_positive
 from vla.conf.dataset_base import DatasetConfig
 
-PRESETS = ("libero", "libero-rotated", "bridge-orig", "fractal")  # see `vla.data.datasets.presets`
+LIBERO_PRESETS = ("libero", "libero-rotated")  # data of LIBERO's benchmark
+PRESETS = (*LIBERO_PRESETS, "bridge-orig", "fractal")  # see `vla.data.datasets.presets`
 ORIENTATIONS = ("top_down", "bottom_up", "top_down_mirrored")
 GRIPPER_COMMANDS = ("as_stored", "binarize", "relative")
 

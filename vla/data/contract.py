@@ -116,10 +116,11 @@ def refuse_other_processor(saved: dict[str, Any], here: dict[str, Any], override
 
 
 def _compare_conventions(saved: dict[str, Any], here: dict[str, Any], proprio: bool) -> list[Difference]:
-    """What differs between two `Conventions.to_dict()`, and matters: an unknown picture size is like any."""
+    """What differs between two `Conventions.to_dict()`, and matters; what isn't known of one is like any."""
     left, right = ({k: v for k, v in side.items() if proprio or not k.startswith("proprio")} for side in (saved, here))
-    if left.get("image_shape") is None or right.get("image_shape") is None:
-        left["image_shape"] = right["image_shape"] = None
+    for name in ("image_shape", "wait_steps", "horizons"):
+        if not left.get(name) or not right.get(name):
+            left[name] = right[name] = None
     return find_differences(left, right, "conventions")
 
 

@@ -1,7 +1,12 @@
 """What the numbers in a dataset mean: axes, units, signs, and which way up the pictures are stored."""
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from vla.conf.libero import SUITE_HORIZONS, WAIT_STEPS
+
+_OF_THE_BENCHMARK = ("wait_steps", "horizons")  # checkpoints of before they were written down meant the published ones
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class Conventions:
     camera_orientation: str = "bottom_up"  # how files store images: bottom_up (OpenGL: lowest row first) | top_down |
     #                                        top_down_mirrored (LIBERO's, turned by 180 degrees: left is right)
     observation_alignment: str = "before"  # an action's observation is the one before it; readers shift other files
+    wait_steps: int | None = WAIT_STEPS  # idle before an episode of the data's benchmark; none: it has none
+    horizons: Mapping[str, int] = field(default_factory=lambda: dict(SUITE_HORIZONS))  # of an episode, by suite
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict that JSON can hold."""
@@ -41,7 +48,7 @@ class Conventions:
         Raises:
             ValueError: a field is missing or unknown; a default could mean something else than what was saved.
         """
-        if set(values) != {item.name for item in fields(cls)}:
+        if values.keys() | set(_OF_THE_BENCHMARK) != {item.name for item in fields(cls)}:
             raise ValueError("conventions with other fields")
         tuples: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**tuples)

@@ -9,12 +9,10 @@ from typing import Any
 from vla.conf.closed_loop import ClosedLoopConfig
 from vla.conf.json_files import read_json_object
 from vla.errors import UserError
-from vla.evaluation.simulator.libero_env import WAIT_STEPS
 from vla.evaluation.simulator.messages import Job
 from vla.evaluation.simulator.protocol import PUBLISHED_IMAGE_SIZE, suite_name
-from vla.evaluation.simulator.runtime import SUITE_HORIZONS
 from vla.serving.policy import BASELINE_CHUNK, Policy
-from vla.serving.preparation import DEFAULT_EXECUTE_STEPS
+from vla.serving.preparation import DEFAULT_EXECUTE_STEPS, episode_lengths
 from vla.serving.results import RESULTS
 
 LOCK = ".evaluation.lock"
@@ -48,9 +46,10 @@ def unusual_options(config: ClosedLoopConfig, policy: Policy | None) -> dict[str
     chunk, size = BASELINE_CHUNK, PUBLISHED_IMAGE_SIZE
     if acting is not None:
         chunk, size = acting.chunk_size, (acting.processor.conventions.image_shape or (0,))[0]
+    wait_steps, horizon = episode_lengths(suite_name(config.suite), acting)
     usual: dict[str, Any] = {
         "execute_steps": min(chunk, DEFAULT_EXECUTE_STEPS), "ensemble": None, "image_size": size,
-        "wait_steps": WAIT_STEPS, "horizon": SUITE_HORIZONS[suite_name(config.suite)], "seed": 0,
+        "wait_steps": wait_steps, "horizon": horizon, "seed": 0,
         "watcher_action": "observe",
     }  # fmt: skip
     asked = {name: getattr(config, name) for name in usual}

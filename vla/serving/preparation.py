@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.conf.closed_loop import ClosedLoopConfig
+from vla.conf.libero import SUITE_HORIZONS, WAIT_STEPS
 from vla.errors import UserError
 from vla.evaluation.simulator.audit import CONTRACT, check_contract
 from vla.evaluation.simulator.chunks import check_overlap
@@ -14,7 +15,6 @@ from vla.evaluation.simulator.demonstrations import find_demonstration_file, rea
 from vla.evaluation.simulator.golden import Check
 from vla.evaluation.simulator.messages import Episode, Job
 from vla.evaluation.simulator.protocol import PUBLISHED_IMAGE_SIZE, Protocol, suite_name
-from vla.evaluation.simulator.runtime import SUITE_HORIZONS
 from vla.serving.policy import ActingPolicy, ExpertPolicy, Policy, RandomPolicy, ReplayPolicy, ZeroPolicy
 
 DEFAULT_EXECUTE_STEPS = 8
@@ -79,8 +79,10 @@ def make_protocol(config: ClosedLoopConfig, policy: ActingPolicy) -> Protocol:
             chunks that never overlap are to be averaged.
     """
     chunk, suite = policy.chunk_size, suite_name(config.suite)
+    wait_steps, horizon = episode_lengths(suite, policy)
     values: dict[str, Any] = {
-        "suite": suite, "horizon": config.horizon or SUITE_HORIZONS[suite], "wait_steps": config.wait_steps,
+        "suite": suite, "horizon": config.horizon or horizon,
+        "wait_steps": wait_steps if config.wait_steps is None else config.wait_steps,
         "ensemble": config.ensemble, "seed": config.seed, "image_size": config.image_size or PUBLISHED_IMAGE_SIZE,
         "execute_steps": config.execute_steps or min(chunk, DEFAULT_EXECUTE_STEPS),
     }  # fmt: skip
@@ -101,6 +103,21 @@ def make_protocol(config: ClosedLoopConfig, policy: ActingPolicy) -> Protocol:
         return Protocol(**values)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def episode_lengths(suite: str, policy: ActingPolicy | None) -> tuple[int, int]:
+    """Idle steps before an episode and the most control steps of it: the checkpoint's, if it says, or published ones.
+
+    Args:
+        suite: the simulator's name of it.
+        policy: that acts.
+    """
+    wait_steps, horizon = WAIT_STEPS, SUITE_HORIZONS[suite]
+    if isinstance(policy, Policy):
+        meant = policy.processor.conventions
+        wait_steps = wait_steps if meant.wait_steps is None else meant.wait_steps
+        horizon = meant.horizons.get(suite, horizon)
+    return wait_steps, horizon
 
 
 def stored_image_size(policy: Policy) -> int:

@@ -12,9 +12,10 @@ import pytest
 mujoco = pytest.importorskip("mujoco", reason="the libero extra is not installed")
 pytest.importorskip("robosuite", reason="the libero extra is not installed")
 
+from vla.conf.libero import SUITE_HORIZONS  # noqa: E402
 from vla.evaluation.simulator.culling import Culler, View  # noqa: E402
 from vla.evaluation.simulator.libero_env import CAMERAS, LiberoEnv  # noqa: E402
-from vla.evaluation.simulator.runtime import SUITE_HORIZONS, list_tasks  # noqa: E402
+from vla.evaluation.simulator.runtime import list_tasks  # noqa: E402
 
 pytestmark = pytest.mark.simulator
 SIZE = 128

@@ -30,6 +30,8 @@ def test_libero_contract_fits_the_simulator():
         ({"action_frame": "tool"}, "action_frame: 'tool'"),
         ({"action_scale": (1.0,) * 7}, "action_scale"),
         ({"proprio_names": ("joint 1",)}, "proprio_names"),
+        ({"wait_steps": 0}, "wait_steps: 0 in the checkpoint, 10 in the simulator"),
+        ({"horizons": {"libero_object": 600}}, "horizons: {'libero_object': 600} in the checkpoint"),
     ],
 )
 def test_each_difference_is_named(changes, words):
@@ -48,6 +50,10 @@ def test_other_cameras_and_action_dimensions_are_named():
 def test_gripper_polarity_of_the_files_is_no_difference():
     conventions = replace(LIBERO_CONVENTIONS, gripper_open=1.0, gripper_closed=0.0)  # as OpenVLA's files
     assert contract_differences(contract(conventions)) == []
+
+
+def test_data_without_a_benchmark_says_nothing_of_its_episodes():
+    assert contract_differences(contract(replace(LIBERO_CONVENTIONS, wait_steps=None, horizons={}))) == []
 
 
 def test_robot_state_matters_only_to_those_who_see_it():

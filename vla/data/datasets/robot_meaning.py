@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from vla.conf.robot_datasets import PRESETS, ConventionsConfig, RobotDataConfig
-from vla.data.conventions import Conventions
+from vla.conf.robot_datasets import LIBERO_PRESETS, PRESETS, ConventionsConfig, RobotDataConfig
+from vla.data.conventions import LIBERO_CONVENTIONS, Conventions
 from vla.data.datasets.robot_files import Fields, Keys, RobotFiles, choose_key, default_keys
 from vla.errors import UserError
 
@@ -102,6 +102,7 @@ def conventions_of(config: RobotDataConfig, fields: Fields, keys: Keys, preset_f
     proprio_units = stated.proprio_units or ("not stated",) * len(states)
     assert stated.action_frame and stated.rotation and stated.camera_orientation  # of _MUST
     assert stated.gripper_open is not None and stated.gripper_closed is not None
+    of_libero = config.preset in LIBERO_PRESETS
     return Conventions(
         action_names=names,
         action_units=_of_length(stated.action_units, len(names), "action_units"),
@@ -115,6 +116,8 @@ def conventions_of(config: RobotDataConfig, fields: Fields, keys: Keys, preset_f
         proprio_units=_of_length(proprio_units, len(states), "proprio_units"),
         camera_orientation=stated.camera_orientation,
         observation_alignment="before",  # whatever the files', samples have it so
+        wait_steps=LIBERO_CONVENTIONS.wait_steps if of_libero else None,
+        horizons=LIBERO_CONVENTIONS.horizons if of_libero else {},
     )
 
 

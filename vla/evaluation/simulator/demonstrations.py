@@ -9,8 +9,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from vla.conf.libero import WAIT_STEPS
 from vla.evaluation.simulator.golden import Check
-from vla.evaluation.simulator.libero_env import WAIT_STEPS, LiberoEnv
+from vla.evaluation.simulator.libero_env import LiberoEnv
 from vla.evaluation.simulator.runtime import list_tasks, load_libero
 
 EXACT, FROM_STATE = "bit-exact", "from its first state"

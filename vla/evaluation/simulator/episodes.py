@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vla.conf.libero import WAIT_STEPS
 from vla.evaluation.simulator.expert import ScriptedExpert
-from vla.evaluation.simulator.libero_env import WAIT_STEPS, LiberoEnv, Observation
+from vla.evaluation.simulator.libero_env import LiberoEnv, Observation
 from vla.evaluation.simulator.mistakes import LostHand, MissedGrasp
 
 HOLD_STEPS = 10  # the goal must hold this long, as in LIBERO's own collection, so that the release is part of a demo

@@ -9,8 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from vla.conf.libero import WAIT_STEPS
 from vla.evaluation.simulator.episodes import HOLD_STEPS, Rollout
-from vla.evaluation.simulator.libero_env import ARM_NOISE, WAIT_STEPS, LiberoEnv, quat_to_axis_angle
+from vla.evaluation.simulator.libero_env import ARM_NOISE, LiberoEnv, quat_to_axis_angle
 from vla.evaluation.simulator.runtime import LiberoTask
 
 CAMERA_KEYS = {"agentview": "agentview_rgb", "robot0_eye_in_hand": "eye_in_hand_rgb"}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.conf.libero import WAIT_STEPS
 from vla.evaluation.simulator.culling import Culler
 from vla.evaluation.simulator.guards import SimulatorHangError, no_debugger, numpy_seed, time_limit
 from vla.evaluation.simulator.runtime import LiberoTask, check_versions, load_libero, quiet
@@ -17,7 +18,6 @@ CAMERAS = ("agentview", "robot0_eye_in_hand")
 ACTION_DIM = 7
 OPEN, CLOSE = -1.0, 1.0
 IDLE_ACTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, OPEN])
-WAIT_STEPS = 10  # objects spawn a few centimetres above their support and need half a second to come to rest
 ARM_NOISE = 0.02  # standard deviation in radians of the start joints, as in the official initial states
 _PLACEMENT_TRIES = 20
 

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vla.conf.libero import WAIT_STEPS
 from vla.evaluation.simulator.chunks import ChunkExecutor, FrameHistory, environment_action
 from vla.evaluation.simulator.injection import Injection
-from vla.evaluation.simulator.libero_env import CAMERAS, WAIT_STEPS, Observation, upright
+from vla.evaluation.simulator.libero_env import CAMERAS, Observation, upright
 from vla.evaluation.simulator.messages import Job, Outcome, PolicyInput
 
 BEAT_STEPS = 40

