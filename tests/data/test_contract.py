@@ -68,6 +68,8 @@ def test_what_is_not_used_or_not_known_does_not_matter():
         refuse_other_data(data(proprio=True, proprio_names=("joint",)))
     refuse_other_data(data(image_shape=None))
     refuse_other_data(data(wait_steps=None, horizons={}))
+    with pytest.raises(ValueError, match="conventions.wait_steps 10 in the checkpoint, 0 in the dataset"):
+        refuse_other_data(data(wait_steps=0))
     refuse_other_data(SimpleNamespace(processor=SimpleNamespace(), train=[]))
 
 

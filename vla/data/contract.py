@@ -119,7 +119,7 @@ def _compare_conventions(saved: dict[str, Any], here: dict[str, Any], proprio: b
     """What differs between two `Conventions.to_dict()`, and matters; what isn't known of one is like any."""
     left, right = ({k: v for k, v in side.items() if proprio or not k.startswith("proprio")} for side in (saved, here))
     for name in ("image_shape", "wait_steps", "horizons"):
-        if not left.get(name) or not right.get(name):
+        if left.get(name) in (None, {}) or right.get(name) in (None, {}):
             left[name] = right[name] = None
     return find_differences(left, right, "conventions")
 

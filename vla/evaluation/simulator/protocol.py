@@ -141,7 +141,7 @@ def contract_differences(contract: Mapping[str, Any]) -> list[str]:
         if name.startswith("proprio") and not config["proprio"]:
             continue
         theirs = conventions.get(name)
-        if name in _OF_THE_BENCHMARK and not theirs and theirs != 0:
+        if name in _OF_THE_BENCHMARK and theirs in (None, {}):
             continue
         theirs = list(theirs) if isinstance(theirs, tuple) else theirs
         if theirs != ours:
