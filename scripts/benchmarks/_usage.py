@@ -14,7 +14,11 @@ ALLOWED = 8 * MEGABYTE  # growth of memory that is none: buffers of the allocato
 
 
 class Usage(NamedTuple):
-    """At one moment. Memory is what no other process shares: what a worker has of its parent would count twice."""
+    """At one moment.
+
+    Memory is what a process has written and shares with no other: what a worker has of its parent would count twice,
+    and a library's pages begin to count when the last other program that had loaded it ends.
+    """
 
     files: int  # open, of this process
     threads: int
@@ -29,8 +33,16 @@ def usage() -> Usage:
     children = process.children()
     folder = Path("/proc/self/fd")
     files = len(os.listdir(folder)) if folder.is_dir() else process.num_fds()
-    memory = [item.memory_full_info().uss for item in (process, *children)]
+    memory = [_own_memory(item) for item in (process, *children)]
     return Usage(files, threading.active_count(), len(children), memory[0], sum(memory[1:]))
+
+
+def _own_memory(process: psutil.Process) -> int:
+    summary = Path(f"/proc/{process.pid}/smaps_rollup")
+    if not summary.is_file():
+        return int(process.memory_full_info().uss)  # has unwritten pages too
+    (line,) = (line for line in summary.read_text().splitlines() if line.startswith("Private_Dirty:"))
+    return int(line.split()[1]) * 1024
 
 
 def growth(seen: Sequence[Usage]) -> list[str]:

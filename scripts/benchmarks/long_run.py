@@ -5,7 +5,7 @@
 vggt-tiny learns from demonstrations that ship with the repository, with a worker process, an evaluation and a
 checkpoint every 500 steps. A row is the state after so many steps. `grown` says what is more in the second half than in
 the first, leaving out a tenth of the steps, after which every buffer has its size: open files, threads, processes,
-memory (by more than 8 MB; what no other process shares). Nothing may be.
+memory (by more than 8 MB; what it has written and no other process shares). Nothing may be.
 """
 
 from dataclasses import replace

@@ -29,6 +29,33 @@ def test_missing_weights_end_the_run_in_one_line(launcher: list[str], tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
+HOLD = """
+import sys
+from pathlib import Path
+from vla.overwatch.file_lock import lock_file
+assert lock_file(Path(sys.argv[1]), inherited=False) is not None
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the system has no such locks")
+def test_a_folder_that_another_training_writes_to(tmp_path: Path) -> None:
+    """As when a job is started again while the first one still lives."""
+    from vla.training import pretrain
+
+    config = PretrainConfig(run_root_dir=tmp_path, run_id="run", device="cpu", resume="auto")
+    config.run_dir.mkdir()
+    command = [sys.executable, "-c", HOLD, str(config.run_dir / pretrain.LOCK)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        with pytest.raises(cli.UserError, match=r"^run_id: another training is writing to .*run; stop it"):
+            pretrain.run(config)
+        other.communicate()
+    (file,) = (path.name for path in config.run_dir.iterdir() if path.name != "console.log")
+    assert file == pretrain.LOCK  # nothing has been trained
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     from vla.training import pretrain
 

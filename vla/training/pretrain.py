@@ -4,7 +4,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from vla.models.freezing import GroupRow, apply_stage, format_table, parameter_t
 from vla.models.materialize import get_model
 from vla.overwatch import initialize_overwatch, log_to_file
 from vla.overwatch.distributed import DistState, barrier, broadcast_object, destroy_distributed, initialize_distributed
+from vla.overwatch.file_lock import alone_with
 from vla.overwatch.launch import restart_count
 from vla.overwatch.peers import EXIT_CODE as LOST
 from vla.overwatch.peers import PeerWatch
@@ -39,6 +40,7 @@ overwatch = initialize_overwatch(__name__)
 
 Decision = TypeVar("Decision")
 
+LOCK = ".training.lock"
 REQUEUE = 75  # exit code: stopped by a scheduler, saved, go on later; sysexits.h calls it EX_TEMPFAIL
 NOTICED_WITHIN = 5.0  # seconds after a failed collective in which the reason is known
 SAVE_LIMIT = 120.0  # seconds that a save may go on when another process is gone
@@ -69,7 +71,7 @@ def _run(config: PretrainConfig, write_report: Callable[[Path], Path] | None) ->
     dist, together = initialize_distributed(config.device), False
     try:
         config = _agreed(lambda: with_run_name(config, dist.world_size), dist)
-        with _logging_to(config.run_dir), PeerWatch(dist) as peers:
+        with _logging_to(config.run_dir), _alone_in(config.run_dir, dist), PeerWatch(dist) as peers:
             result = _train_with_others(config, dist, peers)
         together = result is not None
     except NonFiniteError as error:  # in all processes
@@ -181,12 +183,27 @@ def _logging_to(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except UserError:
-        if log_file is not None and is_new and [path.name for path in run_dir.iterdir()] == ["console.log"]:
+        if log_file is not None and is_new and {path.name for path in run_dir.iterdir()} <= {"console.log", LOCK}:
             shutil.rmtree(run_dir)
         raise
     finally:
         if log_file is not None:
             log_file.close()
+
+
+@contextmanager
+def _alone_in(run_dir: Path, dist: DistState) -> Iterator[None]:
+    """Hold a run's folder: a job that was started again while the first one still lives would write over its files.
+
+    Workers don't hold it: they outlive a killed training by seconds, in which it may have been started again.
+
+    Raises:
+        UserError: another training has it; in every process.
+    """
+    busy = f"run_id: another training is writing to {run_dir}; stop it or wait for it, or name this one otherwise"
+    with ExitStack() as stack:
+        _agreed(lambda: stack.enter_context(alone_with(run_dir / LOCK, busy, inherited=False)), dist)
+        yield
 
 
 def _agreed(decide: Callable[[], Decision], dist: DistState) -> Decision:
