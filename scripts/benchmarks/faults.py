@@ -4,7 +4,7 @@ Processes of the real program (`vla.training.pretrain.run`) are forked, killed b
 others must then stop by themselves - and started again with `--resume auto` until the run is done. Weights, optimizer,
 random number generators, position and metrics.jsonl must be those of the undisturbed run, bit for bit.
 
-    python scripts/bench.py faults --save --folder /tmp/faults    # 200 kills
+    python scripts/bench.py faults --save --folder runs/faults    # 200 kills
     python scripts/bench.py faults --kills 8 --steps 8            # a look
 
 With a folder, the same command goes on after the last run that was finished when it was interrupted.
