@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from toys import assert_same_run, resumable_config, toy_strategy
 
+from vla.commands.train import train
+from vla.conf.pretrain import PretrainConfig
 from vla.training import pretrain
 from vla.training.checkpoint_store import CheckpointStore, resolve_resume
 from vla.training.result import TrainingResult
@@ -83,6 +85,22 @@ def test_signals_before_and_after_the_training_are_not_lost(tmp_path, monkeypatc
                 pretrain.run(resumable_config(tmp_path / place))
         assert caught.value.code == pretrain.REQUEUE
         assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_a_signal_while_libraries_are_imported_is_not_lost(monkeypatch):
+    """That takes seconds, and the run is to be put back into the queue like any other."""
+
+    class Scheduler:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "vla.reporting":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.delitem(sys.modules, "vla.reporting", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Scheduler(), *sys.meta_path])
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        train(PretrainConfig())
+    assert caught.value.code == 75 and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_signal_after_the_last_step_stops_what_follows(tmp_path):

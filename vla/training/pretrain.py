@@ -32,7 +32,7 @@ from vla.training.result import NonFiniteError, TrainingResult
 from vla.training.run_contract import as_resumed, refuse_other_contract
 from vla.training.run_names import with_run_name
 from vla.training.seeding import seed_everything, set_deterministic
-from vla.training.signals import leaving_on_signal
+from vla.training.signals import REQUEUE, leaving_on_signal
 from vla.training.strategies.base_strategy import TrainStrategy
 from vla.training.trackers import check_trackers
 
@@ -41,7 +41,6 @@ overwatch = initialize_overwatch(__name__)
 Decision = TypeVar("Decision")
 
 LOCK = ".training.lock"
-REQUEUE = 75  # exit code: stopped by a scheduler, saved, go on later; sysexits.h calls it EX_TEMPFAIL
 NOTICED_WITHIN = 5.0  # seconds after a failed collective in which the reason is known
 SAVE_LIMIT = 120.0  # seconds that a save may go on when another process is gone
 
@@ -63,7 +62,7 @@ def run(config: PretrainConfig, write_report: Callable[[Path], Path] | None = No
     """
     if config.dry_run:
         return _dry_run(config)
-    with leaving_on_signal(REQUEUE):
+    with leaving_on_signal():
         return _run(config, write_report)
 
 

@@ -14,6 +14,7 @@ overwatch = initialize_overwatch(__name__)
 
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")  # batch systems send the first or the last before time is up
 SCHEDULERS = ("SIGTERM", "SIGUSR1")
+REQUEUE = 75  # exit code: stopped by a scheduler, saved, go on later; sysexits.h calls it EX_TEMPFAIL
 SAME_KEY = 1.0  # seconds; one Ctrl-C reaches a process twice, from the terminal and from torchrun
 
 
@@ -64,8 +65,8 @@ class StopSignals:
 
 
 @contextmanager
-def leaving_on_signal(code: int) -> Iterator[None]:
-    """Inside, a scheduler's signal ends the program with `code`, by SystemExit, unless `StopSignals` takes it.
+def leaving_on_signal() -> Iterator[None]:
+    """Inside, a scheduler's signal ends the program with `REQUEUE`, by SystemExit, unless `StopSignals` takes it.
 
     For the time before and after the training: nothing is to be saved then, but the run is to be put back into the
     queue all the same. Outside the main thread, where Python allows no handlers, it does nothing.
@@ -80,7 +81,7 @@ def leaving_on_signal(code: int) -> Iterator[None]:
         for taken in previous:
             signal.signal(taken, signal.SIG_IGN)  # once is enough
         overwatch.warning(f"{signal.Signals(number).name}: stopping at once, nothing is to be saved now")
-        raise SystemExit(code)
+        raise SystemExit(REQUEUE)
 
     if threading.current_thread() is threading.main_thread():
         for name in SCHEDULERS:
