@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from vla.models.anomaly.efficientnet_names import read_efficientnet_b4
 from vla.models.anomaly.part import Part
 from vla.models.backbones.efficientnet import read_efficientnet
+from vla.models.backbones.folded_norms import convolve, fold_norms
 from vla.models.weights_source import download_file, reading_weights
 from vla.torchvision_shim import prepare_torchvision
 
@@ -46,6 +47,7 @@ class EfficientNetMaps(Part):
         self.outplanes = [_out_channels(network.blocks[stage]) for stage in self.stages]
         self.conv_stem, self.bn1 = network.conv_stem, network.bn1
         self.blocks = network.blocks[: self.stages[-1] + 1]
+        fold_norms(self.blocks)
         self.standardize = options.standardize
         if self.standardize:  # kept with the weights: a backbone that trains does not move its own target's scale
             for number in self.stages:
@@ -64,7 +66,7 @@ class EfficientNetMaps(Part):
 
     def _run(self, images: Tensor) -> list[Tensor]:
         # channels last is what convolutions on a CPU are fastest with
-        x = self.bn1(self.conv_stem(images.contiguous(memory_format=torch.channels_last)))
+        x = convolve(self.conv_stem, self.bn1, images.contiguous(memory_format=torch.channels_last))
         maps = []
         for number, stage in enumerate(self.blocks):
             if self.gradient_checkpointing and torch.is_grad_enabled():

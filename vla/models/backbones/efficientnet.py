@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vla.conf.models.components import EfficientNetConfig, GeometryEncoderConfig
 from vla.conf.models.vision_backbones import EfficientNetLite0Config
+from vla.models.backbones.folded_norms import convolve, fold_norms
 from vla.models.backbones.vggt import SceneFeatures
 from vla.models.components.geometry_encoder import reduce_tokens
 from vla.models.weights.files import check_not_compressed
@@ -54,6 +55,7 @@ class EfficientNetBackbone(nn.Module):
                 network.load_state_dict(read_efficientnet(Path(weights), network))
         self.conv_stem, self.bn1 = network.conv_stem, network.bn1
         self.blocks = network.blocks[: config.stages[-1] + 1]
+        fold_norms(self.blocks)
         self.stages = config.stages
         self.feature_dim, self.patch_size = config.feature_dim, config.patch_size
         self.gradient_checkpointing = False
@@ -72,7 +74,7 @@ class EfficientNetBackbone(nn.Module):
 
     def _run(self, pixels: Tensor) -> Tensor:
         # channels last is what convolutions on a CPU are fastest with
-        x = self.bn1(self.conv_stem(pixels.contiguous(memory_format=torch.channels_last)))
+        x = convolve(self.conv_stem, self.bn1, pixels.contiguous(memory_format=torch.channels_last))
         maps = []
         for number, stage in enumerate(self.blocks):
             if self.gradient_checkpointing and torch.is_grad_enabled():
