@@ -133,6 +133,9 @@ def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+NAMES = ("align", "finetune", "all")
+
+
 def test_files_are_in_llavas_layout(dataset: Path) -> None:
     for name, count in (("align", 6), ("finetune", 6), ("validation", 3)):
         examples = json.loads((dataset / f"{name}.json").read_text())
@@ -143,6 +146,8 @@ def test_files_are_in_llavas_layout(dataset: Path) -> None:
             assert example["conversations"][0]["value"].startswith("<image>\n")
             assert Image.open(dataset / example["image"]).size == (32, 32)
             assert name == "align" or len(example["kinds"]) == len(roles) // 2
+    captions, questions, both = (json.loads((dataset / f"{name}.json").read_text()) for name in NAMES)
+    assert captions + questions == both
 
 
 def test_same_settings_give_the_same_files_whatever_was_there(dataset: Path, tmp_path: Path) -> None:

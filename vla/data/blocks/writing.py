@@ -23,7 +23,8 @@ SPLITS = ("train", "validation")
 
 
 def write_dataset(config: RenderVQAConfig) -> int:
-    """Render the pictures and write `align.json` (captions), `finetune.json` (questions) and `validation.json`.
+    """Render the pictures and write `align.json` (captions), `finetune.json` (questions), `all.json` (both) and
+    `validation.json` (questions about other pictures).
 
     The same settings give the same files. What an interrupted run has rendered is not rendered again.
 
@@ -39,11 +40,13 @@ def write_dataset(config: RenderVQAConfig) -> int:
     for split, count in zip(SPLITS, (config.images, config.validation_images), strict=True):
         (root / "images" / split).mkdir(parents=True, exist_ok=True)
         examples[split] = list(_render_split(config, split, count))
-    _write_examples(root / "align.json", [_captioned(example) for example in examples["train"]])
-    _write_examples(root / "finetune.json", [_questioned(example) for example in examples["train"]])
+    captions = [_captioned(example) for example in examples["train"]]
+    questions = [_questioned(example) for example in examples["train"]]
+    for name, rows in (("align", captions), ("finetune", questions), ("all", captions + questions)):
+        _write_examples(root / f"{name}.json", rows)
     _write_examples(root / "validation.json", [_questioned(example) for example in examples["validation"]])
-    questions = sum(len(example["questions"]) for split in SPLITS for example in examples[split])
-    print(f"{config.images} + {config.validation_images} pictures, {questions} questions in {root}")
+    count = sum(len(example["questions"]) for split in SPLITS for example in examples[split])
+    print(f"{config.images} + {config.validation_images} pictures, {count} questions in {root}")
     return 0
 
 
