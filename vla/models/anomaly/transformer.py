@@ -1,7 +1,7 @@
 """UniAD's transformer (arXiv 2206.03687): neighbour-masked attention, and a decoder whose layers ask their own queries.
 
-Architecture and parameter names are the published ones; tokens are batch-first here, and attention is PyTorch's fused
-one. Shapes: B samples, N places of the map, D channels.
+Architecture and parameter names are the published ones; tokens are batch-first here. Shapes: B samples, N places of the
+map, D channels.
 """
 
 import copy
@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from vla.models.anomaly.attention import Attention, Dropout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": nn.functional.relu, "gelu": nn.functional.gelu}
 
@@ -28,17 +30,17 @@ class _Layer(nn.Module):
         self.self_attn = self._attention(options)
         self.linear1 = nn.Linear(dim, options.dim_feedforward)
         self.linear2 = nn.Linear(options.dim_feedforward, dim)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.activation = ACTIVATIONS[options.activation]
         self.normalize_before = options.normalize_before
 
     @staticmethod
-    def _attention(options: Any) -> nn.MultiheadAttention:
-        return nn.MultiheadAttention(options.hidden_dim, options.nhead, options.dropout, batch_first=True)
+    def _attention(options: Any) -> Attention:
+        return Attention(options.hidden_dim, options.nhead, options.dropout)
 
     def _attend(self, attention: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Float [B, N, D]; `mask` is True where a query must not look."""
-        return self.dropout(attention(query, key, value, attn_mask=mask, need_weights=False)[0])
+        return self.dropout(attention(query, key, value, mask))
 
     def _mlp(self, x: Tensor) -> Tensor:
         return self.dropout(self.linear2(self.dropout(self.activation(self.linear1(x)))))
@@ -89,7 +91,7 @@ class DecoderLayer(_Layer):
             position: [N, D].
             memory_mask, out_mask: Bool [N, N] of the two attentions.
         """
-        query = self.learned_embed.weight.expand_as(memory)
+        query = self.learned_embed.weight[None]  # the same for all samples until they have been looked at
         if self.normalize_before:
             placed = self.norm1(query) + position
             query = query + self._attend(self.self_attn, placed, memory + position, memory, memory_mask)
