@@ -37,11 +37,24 @@ def test_an_episode_is_found_wherever_its_samples_are(tmp_path):
     assert 102 in moved and 101 not in moved
 
 
-def test_what_was_not_marked_is_not_there(tmp_path):
+def test_what_has_no_checksum_is_not_there(tmp_path):
     store = make_store(tmp_path)
     store.put(0, ROW)
-    store._open["e0"]["tokens"][1] = 7.0  # a process killed between writing and marking
+    store._open["e0"]["tokens"][1] = 7.0  # a process killed before the checksum
     assert 1 not in make_store(tmp_path)
+
+
+def test_a_damaged_row_is_told_and_written_again(tmp_path, capsys):
+    """As when a machine loses its power: the checksum has reached the disk, the row hasn't."""
+    make_store(tmp_path).put(0, ROW)
+    file = next(tmp_path.glob("e0.tokens.npy"))
+    content = file.read_bytes()
+    start = len(content) - 4 * ROW["tokens"].numel() * 2  # of four rows
+    file.write_bytes(content[:start] + b"\0" * (len(content) - start))
+    store = make_store(tmp_path)
+    assert 0 not in store and "e0[0] is damaged; such rows are computed again" in capsys.readouterr().err
+    store.put(0, ROW)
+    assert 0 in store and 0 in make_store(tmp_path) and torch.equal(store.get(0)["tokens"], ROW["tokens"])
 
 
 def test_more_episodes_than_a_process_may_have_open_files(tmp_path):

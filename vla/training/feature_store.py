@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,8 @@ overwatch = initialize_overwatch(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, for whatever reason
 
+_CHECKSUM = "checksum"
+
 Features = dict[str, Tensor]  # of one sample, by name
 
 
@@ -37,7 +40,8 @@ class Place(NamedTuple):
 class FeatureStore:
     """One file per episode and feature name, with a row per sample. Several processes may fill one folder at once.
 
-    A row counts only once it is marked, after it was written; what a killed process left unmarked is computed again.
+    A row counts only with its checksum, which is written after it: what a killed process, or a machine that lost its
+    power, left half written is computed again.
 
     Args:
         folder: of these weights and this transform alone (see `fingerprint`).
@@ -51,8 +55,10 @@ class FeatureStore:
     def __init__(self, folder: Path, locate: Callable[[int], tuple[str, int, int]], example: Features) -> None:
         self.folder, self._locate = folder, locate
         self._layout = {name: (tuple(value.shape), value.numpy().dtype) for name, value in example.items()}
-        self._layout["present"] = ((), np.dtype(np.uint8))
+        self._layout[_CHECKSUM] = ((), np.dtype(np.uint32))  # 0: the row isn't there
         self._open: dict[str, dict[str, np.ndarray] | None] = {}  # by episode; None: there is no room for it
+        self._whole: dict[str, np.ndarray] = {}  # by episode: rows whose checksum was right
+        self._told = False  # that there was one whose checksum was wrong
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -61,24 +67,38 @@ class FeatureStore:
     def __contains__(self, sample: int) -> bool:
         place = Place(*self._locate(sample))
         arrays = self._arrays(place)
-        return arrays is not None and bool(arrays["present"][place.row])
+        return arrays is not None and self._is_whole(place, arrays)
 
     def get(self, sample: int) -> Features:
         """The features of a sample that is there; copies."""
         place = Place(*self._locate(sample))
         arrays = self._arrays(place)
         assert arrays is not None
-        return {name: torch.from_numpy(np.array(arrays[name][place.row])) for name in self._layout if name != "present"}
+        return {name: torch.from_numpy(np.array(arrays[name][place.row])) for name in self._layout if name != _CHECKSUM}
 
     def put(self, sample: int, features: Features) -> None:
-        """Write the features of a sample, then mark it; where there is no room, nothing."""
+        """Write the features of a sample, then their checksum; where there is no room, nothing."""
         place = Place(*self._locate(sample))
         arrays = self._arrays(place)
         if arrays is None:
             return
         for name, value in features.items():
             arrays[name][place.row] = value.numpy()
-        arrays["present"][place.row] = 1
+        arrays[_CHECKSUM][place.row] = _checksum(arrays, place.row)
+
+    def _is_whole(self, place: Place, arrays: dict[str, np.ndarray]) -> bool:
+        kept = int(arrays[_CHECKSUM][place.row])
+        if kept == 0:
+            return False
+        whole = self._whole.setdefault(place.episode, np.zeros(place.length, bool))
+        if not whole[place.row]:
+            whole[place.row] = kept == _checksum(arrays, place.row)
+            if not whole[place.row] and not self._told:
+                self._told = True
+                overwatch.warning(
+                    f"{self.folder}: {place.episode}[{place.row}] is damaged; such rows are computed again"
+                )
+        return bool(whole[place.row])
 
     def _arrays(self, place: Place) -> dict[str, np.ndarray] | None:
         if place.episode not in self._open:
@@ -117,6 +137,14 @@ class FeatureStore:
         whole = torch.from_file(str(path), shared=True, size=path.stat().st_size, dtype=torch.uint8).numpy()
         rows: np.ndarray = whole[array.offset : array.offset + array.nbytes].view(dtype).reshape(shape)
         return rows
+
+
+def _checksum(arrays: dict[str, np.ndarray], row: int) -> int:
+    """CRC-32 of a row's features; never 0."""
+    value = 0
+    for name in sorted(arrays.keys() - {_CHECKSUM}):
+        value = zlib.crc32(np.ascontiguousarray(arrays[name][row]), value)
+    return value or 1
 
 
 def _take_room(path: Path) -> None:
