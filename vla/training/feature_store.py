@@ -143,7 +143,7 @@ def _checksum(arrays: dict[str, np.ndarray], row: int) -> int:
     """CRC-32 of a row's features; never 0."""
     value = 0
     for name in sorted(arrays.keys() - {_CHECKSUM}):
-        value = zlib.crc32(np.ascontiguousarray(arrays[name][row]), value)
+        value = zlib.crc32(arrays[name][row].tobytes(), value)
     return value or 1
 
 
