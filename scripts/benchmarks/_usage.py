@@ -39,9 +39,12 @@ def usage() -> Usage:
 
 def _own_memory(process: psutil.Process) -> int:
     summary = Path(f"/proc/{process.pid}/smaps_rollup")
-    if not summary.is_file():
-        return int(process.memory_full_info().uss)  # has unwritten pages too
-    (line,) = (line for line in summary.read_text().splitlines() if line.startswith("Private_Dirty:"))
+    try:
+        if not summary.is_file():
+            return int(process.memory_full_info().uss)  # has unwritten pages too
+        (line,) = (line for line in summary.read_text().splitlines() if line.startswith("Private_Dirty:"))
+    except (OSError, psutil.Error):  # it has ended, and nobody has taken note
+        return 0
     return int(line.split()[1]) * 1024
 
 

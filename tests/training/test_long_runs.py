@@ -2,6 +2,8 @@
 
 import logging
 import mmap
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -51,6 +53,13 @@ def test_nothing_piles_up_over_epochs(tmp_path, monkeypatch, workers):
     while threads_and_workers() != before and time.monotonic() < patience:
         time.sleep(0.05)  # the thread of a worker's queue ends a moment after the worker
     assert threads_and_workers() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="a child that has ended can't be left in the system's table")
+def test_a_child_that_has_ended_has_no_memory():
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and still in the system's table
+        assert usage().children >= 0
 
 
 def test_what_piles_up_is_found(tmp_path):
